@@ -1,0 +1,30 @@
+//! The database's schema, as migrations that run in order. A migration that was released is never changed: what comes
+//! later is a new file, listed last. Everything here works on SQLite and on Postgres: ids are text (UUIDv7, which sorts
+//! by time), times are Unix milliseconds in a `BIGINT`, and structures are JSON text.
+
+use sea_orm_migration::prelude::*;
+use sea_orm_migration::sea_orm::DatabaseConnection;
+
+mod m20261121_000001_journal;
+
+/// All migrations, oldest first.
+pub struct Migrator;
+
+#[async_trait::async_trait]
+impl MigratorTrait for Migrator {
+    fn migrations() -> Vec<Box<dyn MigrationTrait>> {
+        vec![Box::new(m20261121_000001_journal::Migration)]
+    }
+}
+
+/// Brings the database up to date; does nothing, and logs nothing, when it is.
+///
+/// # Errors
+/// The database's error; [`DbErr::Custom`] if it has migrations that this version does not know, because a newer
+/// version made it.
+pub async fn migrate(database: &DatabaseConnection) -> Result<(), DbErr> {
+    if Migrator::get_pending_migrations_read_only(database).await?.is_empty() {
+        return Ok(());
+    }
+    Migrator::up(database, None).await
+}
