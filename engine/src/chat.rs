@@ -1,0 +1,198 @@
+//! The one vocabulary of a chat turn: what is asked ([`ChatRequest`]) and what comes back ([`Delta`]).
+//! Every engine, layer and endpoint speaks it. Wire formats (OpenAI's JSON and others) live in the gateway.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Who speaks in a [`Message`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Instructions (OpenAI's `developer` is read as this).
+    System,
+    /// The person, or the program, that asks.
+    User,
+    /// The model.
+    Assistant,
+    /// The result of a tool call.
+    Tool,
+}
+
+impl Role {
+    /// The name as chat templates and OpenAI's JSON spell it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::User => "user",
+            Self::Assistant => "assistant",
+            Self::Tool => "tool",
+        }
+    }
+}
+
+/// What a message holds: plain text, or OpenAI's list of parts kept as it came, so that an upstream that
+/// understands images or audio gets them unchanged.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Content {
+    /// Plain text.
+    Text(String),
+    /// OpenAI content parts, each an object with a `type`.
+    Parts(Vec<Value>),
+}
+
+impl Content {
+    /// The text of the content: the text parts joined by a newline; other parts have no text.
+    #[must_use]
+    pub fn text(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::Parts(parts) => {
+                let texts: Vec<&str> = parts.iter().filter_map(|part| part.get("text")?.as_str()).collect();
+                texts.join("\n")
+            }
+        }
+    }
+
+    /// The type of the first part that is not text, such as `image_url`.
+    #[must_use]
+    pub fn first_non_text(&self) -> Option<&str> {
+        let Self::Parts(parts) = self else { return None };
+        parts
+            .iter()
+            .filter_map(|part| part.get("type")?.as_str())
+            .find(|kind| !matches!(*kind, "text" | "input_text"))
+    }
+}
+
+/// One message of a conversation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said.
+    pub content: Content,
+    /// The speaker's name, where the client gives one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Tool calls of an assistant message, in OpenAI's shape.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<Value>,
+    /// The call that a tool message answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tool_call_id: Option<String>,
+}
+
+impl Message {
+    /// A plain text message.
+    #[must_use]
+    pub fn new(role: Role, text: impl Into<String>) -> Self {
+        Self {
+            role,
+            content: Content::Text(text.into()),
+            name: None,
+            tool_calls: Vec::new(),
+            tool_call_id: None,
+        }
+    }
+
+    /// The message's text (see [`Content::text`]).
+    #[must_use]
+    pub fn text(&self) -> String {
+        self.content.text()
+    }
+}
+
+/// How the next token is chosen. `None` means the engine's default. Ranges are checked where the request enters.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Sampling {
+    /// 0 is greedy; at most 2. The default is 1.
+    pub temperature: Option<f64>,
+    /// Nucleus: the smallest set of tokens with this probability in all, in (0, 1].
+    pub top_p: Option<f64>,
+    /// Only the k most likely tokens.
+    pub top_k: Option<usize>,
+    /// Only tokens with at least this share of the likeliest token's probability, in [0, 1].
+    pub min_p: Option<f64>,
+    /// OpenAI's frequency penalty, -2 to 2.
+    pub frequency_penalty: Option<f32>,
+    /// OpenAI's presence penalty, -2 to 2.
+    pub presence_penalty: Option<f32>,
+    /// The divisor of repeated tokens' logits that llama.cpp and the webui use; 1 is off.
+    pub repetition_penalty: Option<f32>,
+    /// Same seed and request, same text.
+    pub seed: Option<u64>,
+}
+
+/// What is asked of an engine: one conversation, one reply.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ChatRequest {
+    /// The model's name as the engine knows it.
+    pub model: String,
+    /// The conversation, oldest first. Never empty.
+    pub messages: Vec<Message>,
+    /// How tokens are chosen.
+    pub sampling: Sampling,
+    /// The reply ends before any of these strings; none of them is ever part of the reply.
+    pub stop: Vec<String>,
+    /// The most tokens that the reply may have; `None` is whatever the context window leaves.
+    pub max_tokens: Option<usize>,
+    /// Fields that this vocabulary does not name (`tools`, `response_format`, …), in OpenAI's shape: passed on to
+    /// upstreams as they came. An engine that can't honour one that changes the answer must refuse it.
+    pub extra: Map<String, Value>,
+}
+
+/// Why a reply ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FinishReason {
+    /// The model ended its turn, or a stop string was reached.
+    Stop,
+    /// `max_tokens` or the context window was reached.
+    Length,
+    /// The model calls tools.
+    ToolCalls,
+    /// An upstream's filter cut the reply.
+    ContentFilter,
+}
+
+impl FinishReason {
+    /// The name in OpenAI's JSON.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::ToolCalls => "tool_calls",
+            Self::ContentFilter => "content_filter",
+        }
+    }
+}
+
+/// Tokens that a turn took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Tokens of the prompt, template included.
+    pub prompt_tokens: usize,
+    /// Tokens of the reply.
+    pub completion_tokens: usize,
+}
+
+/// A piece of a reply, in the order in which it was made.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Delta {
+    /// Text to append; whole characters, never empty.
+    Text(String),
+    /// Text of the model's reasoning, where it is told apart from the answer.
+    Reasoning(String),
+    /// A piece of a tool call, in the shape of OpenAI's `delta.tool_calls[i]`.
+    ToolCall(Value),
+    /// The end: always the last item of a stream that did not fail, and there only once.
+    Finish {
+        /// Why it ended.
+        reason: FinishReason,
+        /// What it took.
+        usage: Usage,
+    },
+}

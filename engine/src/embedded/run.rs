@@ -1,0 +1,186 @@
+//! One reply from beginning to end: a place, the engine, and the stream that the caller reads.
+
+use std::sync::Arc;
+
+use mistralrs_core::{
+    Constraint, NormalRequest, Request, RequestMessage, Response, SamplingParams, StopTokens, llguidance::Matcher,
+};
+use tokio::sync::mpsc;
+
+use super::{
+    Shared,
+    detokenize::Detokenizer,
+    load::Runner,
+    options::Extras,
+    picker::{Picker, Reply},
+    sampling::Sampler,
+    stop::StopMatcher,
+};
+use crate::{Delta, DeltaStream, EngineError, Sampling};
+
+/// What the engine sends besides one note a token: the end, or an error.
+const SPARE_NOTES: usize = 8;
+
+/// A request that has been checked and tokenised.
+pub(super) struct Ask {
+    pub(super) prompt: Vec<u32>,
+    pub(super) sampling: Sampling,
+    pub(super) stop: Vec<String>,
+    pub(super) extras: Extras,
+    pub(super) grammar: Option<Matcher>,
+    /// The most tokens that the reply may have.
+    pub(super) limit: usize,
+}
+
+/// The reply's stream. Work begins when it is first read; dropping it ends the wait for a place at once, and the work
+/// at the next token.
+pub(super) fn stream(shared: Arc<Shared>, ask: Ask) -> DeltaStream {
+    Box::pin(async_stream::stream! {
+        let mut running = match start(&shared, ask).await {
+            Ok(running) => running,
+            Err(error) => {
+                yield Err(error);
+                return;
+            }
+        };
+        loop {
+            let piece = running.next().await;
+            let more = matches!(piece, Ok(Delta::Text(_)));
+            yield piece;
+            if !more {
+                return;
+            }
+        }
+    })
+}
+
+/// A reply that the engine works on.
+struct Running {
+    pieces: mpsc::UnboundedReceiver<Result<Delta, EngineError>>,
+    /// The engine's own stream. Only its errors matter; the pieces come from the [`Picker`].
+    notes: mpsc::Receiver<Response>,
+    begun: bool,
+    /// Keeps the model while a reply is read, also when another has taken its place.
+    _runner: Arc<Runner>,
+}
+
+async fn start(shared: &Shared, ask: Ask) -> Result<Running, EngineError> {
+    let place = Arc::clone(&shared.place).acquire_owned().await;
+    let place = place.map_err(|_| EngineError::Unavailable("the engine is shutting down".to_owned()))?;
+    let runner = shared.runner()?;
+    if runner.cache.is_over() {
+        runner.recycle().await?;
+    }
+    // The engine waits for room in the notes while it holds everything: there must be room for the whole reply.
+    let (note, notes) = mpsc::channel(ask.limit + SPARE_NOTES);
+    let (piece, pieces) = mpsc::unbounded_channel();
+    let random = uuid::Uuid::new_v4().as_u64_pair().1;
+    let picker = Picker::new(Reply {
+        pieces: piece,
+        sampler: Sampler::new(&ask.sampling, ask.extras.bias, &ask.prompt, random),
+        detokenizer: Detokenizer::new(Arc::clone(&runner.tokenizer)),
+        stop: StopMatcher::new(&ask.stop),
+        grammar: ask.grammar,
+        ends: Arc::clone(&runner.ends),
+        closing: runner.closing,
+        prompt_tokens: ask.prompt.len(),
+        max_tokens: ask.limit,
+        completion_tokens: 0,
+        cache: Arc::clone(&runner.cache),
+        place: Some(place),
+    });
+    let request = Request::Normal(Box::new(NormalRequest {
+        messages: RequestMessage::CompletionTokens(ask.prompt),
+        // The picker leaves one token to choose, so the likeliest it is.
+        sampling_params: SamplingParams {
+            temperature: Some(0.0),
+            stop_toks: Some(StopTokens::Ids(vec![runner.closing])),
+            ..SamplingParams::neutral()
+        },
+        response: note,
+        return_logprobs: false,
+        is_streaming: true,
+        id: runner.next_id(),
+        constraint: Constraint::None,
+        suffix: None,
+        tools: None,
+        tool_choice: None,
+        logits_processors: Some(vec![Arc::new(picker)]),
+        return_raw_logits: false,
+        web_search_options: None,
+        model_id: None,
+        truncate_sequence: false,
+    }));
+    runner.sender().send(request).await.map_err(|_| crashed(false))?;
+    Ok(Running {
+        pieces,
+        notes,
+        begun: false,
+        _runner: runner,
+    })
+}
+
+impl Running {
+    /// The next piece; the end or an error is the last.
+    async fn next(&mut self) -> Result<Delta, EngineError> {
+        let piece = loop {
+            tokio::select! {
+                biased;
+                piece = self.pieces.recv() => break piece,
+                Some(note) = self.notes.recv() => if let Some(error) = self.failure(note) {
+                    return Err(error);
+                },
+            }
+        };
+        match piece {
+            Some(piece) => {
+                self.begun |= piece.is_ok();
+                piece
+            }
+            None => Err(self.why_it_ended().await),
+        }
+    }
+
+    /// The engine let go of the reply before its end: it said why, or it is dead.
+    async fn why_it_ended(&mut self) -> EngineError {
+        while let Some(note) = self.notes.recv().await {
+            if let Some(error) = self.failure(note) {
+                return error;
+            }
+        }
+        crashed(self.begun)
+    }
+
+    /// The error in one of the engine's notes.
+    fn failure(&self, note: Response) -> Option<EngineError> {
+        let reason = match note {
+            Response::CompletionModelError(reason, _) | Response::ModelError(reason, _) => reason,
+            Response::InternalError(reason) => reason.to_string(),
+            Response::ValidationError(reason) => {
+                return Some(EngineError::Rejected {
+                    message: format!("the engine refused the request: {reason}"),
+                    param: None,
+                });
+            }
+            _ => return None,
+        };
+        tracing::error!(error = reason, "the engine failed in a reply");
+        Some(broken(self.begun, format!("the engine failed: {reason}")))
+    }
+}
+
+fn crashed(begun: bool) -> EngineError {
+    broken(
+        begun,
+        "the engine stopped and is being restarted; try again in a few seconds".to_owned(),
+    )
+}
+
+/// Nothing of the reply has been sent yet, or something has.
+fn broken(begun: bool, reason: String) -> EngineError {
+    if begun {
+        EngineError::Interrupted(reason)
+    } else {
+        EngineError::Unavailable(reason)
+    }
+}

@@ -1,0 +1,102 @@
+//! The seams of this crate: [`Engine`], [`TokenCounter`], [`Embedder`]. Their laws are in the docs below and in
+//! the contract suites (`tests/contract.rs`), which run over every implementation.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use futures::stream::BoxStream;
+use serde::Serialize;
+
+use crate::{ChatRequest, Delta, EngineError, Message};
+
+/// A reply as it is made. Laws: the last item is [`Delta::Finish`] or an error, and nothing follows it;
+/// dropping the stream cancels the work at the next token and frees its place.
+pub type DeltaStream = BoxStream<'static, Result<Delta, EngineError>>;
+
+/// A model as an engine offers it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ModelInfo {
+    /// The name by which requests ask for it.
+    pub id: String,
+    /// Tokens that prompt and reply may have together; `None` where an upstream does not say.
+    pub context_window: Option<usize>,
+    /// Who made or serves it (OpenAI's `owned_by`).
+    pub owned_by: String,
+    /// When it was loaded or made, in Unix seconds.
+    pub created: i64,
+}
+
+/// Whether an engine can answer now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "status", content = "detail", rename_all = "snake_case")]
+pub enum Health {
+    /// Ready.
+    Ready,
+    /// Not yet, or not any more, with the reason; it may come back.
+    Unavailable(String),
+}
+
+/// Something that answers conversations.
+///
+/// Laws:
+/// 1. `chat` gives an error before the first delta or a stream that keeps [`DeltaStream`]'s laws.
+/// 2. An unknown model is [`EngineError::UnknownModel`]; a prompt over the window is
+///    [`EngineError::ContextLengthExceeded`]; neither disturbs other requests.
+/// 3. `usage` counts exactly what the model read and wrote, where the engine itself can know it.
+/// 4. No stop string, nor a part of a character, is ever in a delta.
+#[async_trait]
+pub trait Engine: Send + Sync {
+    /// Starts a reply.
+    ///
+    /// # Errors
+    /// See the laws; [`EngineError::is_retryable`] tells which may be tried elsewhere.
+    async fn chat(&self, request: ChatRequest) -> Result<DeltaStream, EngineError>;
+
+    /// The models that it serves.
+    fn models(&self) -> Vec<ModelInfo>;
+
+    /// The counter that fits this model; `None` if the model is not served here.
+    fn token_counter(&self, model: &str) -> Option<Arc<dyn TokenCounter>>;
+
+    /// Whether it can answer now.
+    async fn health(&self) -> Health;
+}
+
+/// Counts tokens as one model does.
+///
+/// Laws: pure; `count_chat` is at least the sum that the template adds to the texts; more messages never count less.
+pub trait TokenCounter: Send + Sync {
+    /// Tokens of a text on its own.
+    fn count(&self, text: &str) -> usize;
+
+    /// Tokens of a whole prompt, template and generation prefix included.
+    ///
+    /// # Errors
+    /// [`EngineError::Rejected`] when the model's template can't express these messages.
+    fn count_chat(&self, messages: &[Message]) -> Result<usize, EngineError>;
+
+    /// Tokens that prompt and reply may have together.
+    fn context_window(&self) -> usize;
+
+    /// Whether counts are the model's own (true) or a careful estimate that is rather too high (false).
+    fn is_exact(&self) -> bool;
+}
+
+/// Turns texts into vectors whose dot product tells how near they are in meaning.
+///
+/// Laws: deterministic; one vector a text, in order; each of [`Embedder::dimensions`] floats and of length 1
+/// (within 1e-3); an empty batch gives an empty answer; texts longer than the model's window are cut, not refused.
+#[async_trait]
+pub trait Embedder: Send + Sync {
+    /// Embeds a batch.
+    ///
+    /// # Errors
+    /// [`EngineError::Unavailable`] if the model can't run.
+    async fn embed(&self, texts: Vec<String>) -> Result<Vec<Vec<f32>>, EngineError>;
+
+    /// Floats a vector.
+    fn dimensions(&self) -> usize;
+
+    /// Names the model and its version: vectors of different ids must never be compared.
+    fn id(&self) -> &str;
+}

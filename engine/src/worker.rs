@@ -1,0 +1,278 @@
+//! An engine that is elsewhere: any server that speaks OpenAI's chat completions, another Habit among them.
+//!
+//! [`sse`] reads event streams, [`wire`] turns requests and chunks from and to OpenAI's JSON, [`failure`] says what an
+//! upstream's error means here, [`reply`] turns a response into deltas.
+
+mod estimate;
+mod failure;
+mod reply;
+pub mod sse;
+mod wire;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use async_trait::async_trait;
+use backon::{ExponentialBuilder, Retryable};
+use futures::StreamExt;
+use reqwest::{Client, RequestBuilder, Response, Url, header};
+
+use self::estimate::Estimate;
+use self::failure::Failure;
+use crate::{ChatRequest, DeltaStream, Engine, EngineError, Health, ModelInfo, TokenCounter};
+
+/// A server that doesn't take a connection within this is not there.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Lists and health checks are quick; replies have no limit of their own (a long prompt may take minutes to read).
+const SHORT_CALL: Duration = Duration::from_secs(10);
+/// Tries after the first, before any of a reply has come.
+const RETRIES: usize = 2;
+/// The wait before the first of them; doubled for the next.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+
+/// Where the server is.
+#[derive(Clone)]
+pub struct WorkerOptions {
+    /// `http://HOST:PORT`, with or without the `/v1`.
+    pub base_url: String,
+    /// The key that it wants, if it wants one.
+    pub api_key: Option<String>,
+    /// What messages to people call it.
+    pub name: String,
+}
+
+impl std::fmt::Debug for WorkerOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The key is left out: this may be logged.
+        f.debug_struct("WorkerOptions")
+            .field("base_url", &self.base_url)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An OpenAI-compatible server as an [`Engine`].
+pub struct Worker {
+    client: Client,
+    base: Url,
+    api_key: Option<String>,
+    name: String,
+    models: ArcSwap<Vec<ModelInfo>>,
+}
+
+impl Worker {
+    /// Prepares to talk to a server; nothing is sent yet.
+    ///
+    /// # Errors
+    /// [`EngineError::Rejected`] if the URL is not one.
+    pub fn new(options: WorkerOptions) -> Result<Self, EngineError> {
+        let base = base(&options.base_url)?;
+        let mut client = Client::builder()
+            .connect_timeout(CONNECT)
+            .tcp_nodelay(true)
+            // A redirected POST would arrive without its body.
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(concat!("habit/", env!("CARGO_PKG_VERSION")));
+        if is_loopback(&base) {
+            client = client.no_proxy();
+        }
+        let client = client
+            .build()
+            .map_err(|error| EngineError::Unavailable(format!("no HTTP client can be made: {error}")))?;
+        Ok(Self {
+            client,
+            base,
+            api_key: options.api_key,
+            name: options.name,
+            models: ArcSwap::default(),
+        })
+    }
+
+    /// Asks the server which models it serves. Needed before [`Engine::models`] knows any; may be repeated.
+    ///
+    /// # Errors
+    /// [`EngineError::Unavailable`] with what to do, if it can't be reached or refuses.
+    pub async fn connect(&self) -> Result<(), EngineError> {
+        let call = async {
+            let response = self
+                .sent(self.request(self.client.get(self.url("models"))), None)
+                .await?;
+            response
+                .json::<serde_json::Value>()
+                .await
+                .map_err(|error| Failure::broken(&self.name, &error.to_string()))
+        };
+        let late = |_| {
+            EngineError::Unavailable(format!(
+                "{} did not answer within {} s",
+                self.name,
+                SHORT_CALL.as_secs()
+            ))
+        };
+        let list = tokio::time::timeout(SHORT_CALL, call)
+            .await
+            .map_err(late)?
+            .map_err(|failure| failure.error)?;
+        let models = wire::models(&list);
+        if models.is_empty() {
+            return Err(EngineError::Unavailable(format!(
+                "{} serves no models; load one there",
+                self.name
+            )));
+        }
+        self.models.store(Arc::new(models));
+        Ok(())
+    }
+
+    /// The model of this name, after a second look if it isn't known.
+    async fn model(&self, id: &str) -> Result<ModelInfo, EngineError> {
+        let known = |models: &[ModelInfo]| models.iter().find(|info| info.id == id).cloned();
+        if let Some(info) = known(&self.models.load()) {
+            return Ok(info);
+        }
+        self.connect().await?;
+        let models = self.models.load();
+        known(&models).ok_or_else(|| EngineError::UnknownModel {
+            model: id.to_owned(),
+            available: models.iter().map(|info| info.id.clone()).collect(),
+        })
+    }
+
+    async fn post(
+        &self,
+        body: &serde_json::Value,
+        request: &ChatRequest,
+        info: &ModelInfo,
+    ) -> Result<Response, Failure> {
+        let call = self
+            .request(self.client.post(self.url("chat/completions")))
+            .header(header::ACCEPT, "text/event-stream");
+        self.sent(call.json(body), Some((request, info))).await
+    }
+
+    /// Sends, and turns an answer that isn't a success into what it means.
+    async fn sent(&self, call: RequestBuilder, asked: Option<(&ChatRequest, &ModelInfo)>) -> Result<Response, Failure> {
+        let response = call
+            .send()
+            .await
+            .map_err(|error| Failure::unreachable(&self.name, &self.base, &error))?;
+        if response.status().is_success() {
+            Ok(response)
+        } else {
+            Err(Failure::read(&self.name, response, asked).await)
+        }
+    }
+
+    fn request(&self, call: RequestBuilder) -> RequestBuilder {
+        match &self.api_key {
+            Some(key) => call.bearer_auth(key),
+            None => call,
+        }
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/{path}", self.base.as_str().trim_end_matches('/'))
+    }
+}
+
+#[async_trait]
+impl Engine for Worker {
+    async fn chat(&self, request: ChatRequest) -> Result<DeltaStream, EngineError> {
+        let info = self.model(&request.model).await?;
+        let body = wire::body(&request)?;
+        // Only before the reply has begun: nothing can have been seen of a try that failed here.
+        let response = (|| self.post(&body, &request, &info))
+            .retry(
+                ExponentialBuilder::default()
+                    .with_min_delay(FIRST_WAIT)
+                    .with_max_times(RETRIES)
+                    .with_jitter(),
+            )
+            .when(|failure: &Failure| failure.may_retry)
+            .await
+            .map_err(|failure| failure.error)?;
+        let prompt_guess = Estimate::of(&info).count_chat(&request.messages)?;
+        Ok(reply::deltas(response, self.name.clone(), prompt_guess).boxed())
+    }
+
+    fn models(&self) -> Vec<ModelInfo> {
+        self.models.load().as_ref().clone()
+    }
+
+    fn token_counter(&self, model: &str) -> Option<Arc<dyn TokenCounter>> {
+        let info = self
+            .models
+            .load()
+            .iter()
+            .find(|info| info.id == model)
+            .map(Estimate::of)?;
+        Some(Arc::new(info))
+    }
+
+    async fn health(&self) -> Health {
+        match self.connect().await {
+            Ok(()) => Health::Ready,
+            Err(error) => Health::Unavailable(error.to_string()),
+        }
+    }
+}
+
+/// The URL that `/chat/completions` is put behind: what was given, or its `/v1` where no path was given.
+fn base(url: &str) -> Result<Url, EngineError> {
+    let rejected = |reason: &str| EngineError::Rejected {
+        message: format!(
+            "`{url}` is not the address of a server ({reason}); give one such as http://127.0.0.1:8000/v1"
+        ),
+        param: None,
+    };
+    let mut parsed = Url::parse(url.trim()).map_err(|error| rejected(&error.to_string()))?;
+    if !matches!(parsed.scheme(), "http" | "https") || parsed.host().is_none() {
+        return Err(rejected("it must begin with http:// or https://"));
+    }
+    parsed.set_query(None);
+    parsed.set_fragment(None);
+    let path = parsed.path().trim_end_matches('/').to_owned();
+    let path = path.strip_suffix("/chat/completions").unwrap_or(&path);
+    parsed.set_path(if path.is_empty() { "/v1" } else { path });
+    Ok(parsed)
+}
+
+fn is_loopback(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base_urls_work_with_and_without_v1() {
+        for (given, used) in [
+            ("http://127.0.0.1:8000", "http://127.0.0.1:8000/v1"),
+            ("http://127.0.0.1:8000/", "http://127.0.0.1:8000/v1"),
+            (" http://h/v1/ ", "http://h/v1"),
+            ("https://h/gateway/v1?x=1", "https://h/gateway/v1"),
+            ("https://h/v1beta/openai", "https://h/v1beta/openai"),
+            ("http://h/v1/chat/completions", "http://h/v1"),
+        ] {
+            assert_eq!(base(given).map(String::from).unwrap(), used, "{given}");
+        }
+        for bad in ["", "localhost:8000", "ftp://h", "/v1"] {
+            assert!(base(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn loopback_is_told_from_the_rest() {
+        for (url, expected) in [
+            ("http://127.0.0.1:1", true),
+            ("http://[::1]:1", true),
+            ("http://localhost", true),
+            ("http://10.0.0.1", false),
+        ] {
+            assert_eq!(is_loopback(&Url::parse(url).unwrap()), expected, "{url}");
+        }
+    }
+}

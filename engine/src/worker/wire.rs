@@ -1,0 +1,108 @@
+//! OpenAI's JSON as an upstream reads and writes it.
+
+use serde_json::{Map, Value, json};
+
+use crate::{ChatRequest, EngineError, FinishReason, ModelInfo, Sampling, Usage};
+
+/// The body of a chat completion request: always a stream, always with usage; fields that the vocabulary doesn't name
+/// go as they came.
+///
+/// # Errors
+/// [`EngineError::Rejected`] for several replies at once.
+pub(super) fn body(request: &ChatRequest) -> Result<Value, EngineError> {
+    if request.extra.get("n").and_then(Value::as_u64).is_some_and(|n| n > 1) {
+        let message = "`n` over 1 is not supported: ask several times".to_owned();
+        return Err(EngineError::Rejected {
+            message,
+            param: Some("n".into()),
+        });
+    }
+    let mut body: Map<String, Value> = request.extra.clone();
+    body.insert("model".into(), request.model.clone().into());
+    body.insert("messages".into(), json!(request.messages));
+    body.insert("stream".into(), true.into());
+    body.insert("stream_options".into(), json!({"include_usage": true}));
+    let Sampling {
+        temperature,
+        top_p,
+        top_k,
+        min_p,
+        frequency_penalty,
+        presence_penalty,
+        repetition_penalty,
+        seed,
+    } = request.sampling;
+    let mut set = |field: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            body.insert(field.into(), value);
+        }
+    };
+    set("temperature", temperature.map(Value::from));
+    set("top_p", top_p.map(Value::from));
+    set("top_k", top_k.map(Value::from));
+    set("min_p", min_p.map(Value::from));
+    set("frequency_penalty", frequency_penalty.map(Value::from));
+    set("presence_penalty", presence_penalty.map(Value::from));
+    set("repetition_penalty", repetition_penalty.map(Value::from));
+    set("seed", seed.map(Value::from));
+    set("max_tokens", request.max_tokens.map(Value::from));
+    set("stop", (!request.stop.is_empty()).then(|| json!(request.stop)));
+    Ok(Value::Object(body))
+}
+
+/// The models of a `/v1/models` answer. The window goes by several names (Habit, vLLM, LiteLLM and others).
+pub(super) fn models(list: &Value) -> Vec<ModelInfo> {
+    let items = list["data"].as_array().or_else(|| list.as_array());
+    items.into_iter().flatten().filter_map(model).collect()
+}
+
+fn model(item: &Value) -> Option<ModelInfo> {
+    let names = [
+        "context_window",
+        "max_model_len",
+        "max_context_length",
+        "context_length",
+    ];
+    let window = names
+        .iter()
+        .find_map(|name| item[*name].as_u64())
+        .or_else(|| item["meta"]["n_ctx_train"].as_u64());
+    Some(ModelInfo {
+        id: item["id"].as_str()?.to_owned(),
+        context_window: window.and_then(|n| usize::try_from(n).ok()).filter(|n| *n > 0),
+        owned_by: item["owned_by"].as_str().unwrap_or("upstream").to_owned(),
+        created: item["created"].as_i64().unwrap_or(0),
+    })
+}
+
+/// What a chunk (or a whole reply) says of the reply's end.
+pub(super) fn finish_reason(choice: &Value) -> Option<FinishReason> {
+    Some(match choice["finish_reason"].as_str()? {
+        "length" | "max_tokens" => FinishReason::Length,
+        "tool_calls" | "function_call" => FinishReason::ToolCalls,
+        "content_filter" => FinishReason::ContentFilter,
+        // `stop`, and what servers call it besides: `eos`, `eos_token`, `end_turn`, `stop_sequence`.
+        _ => FinishReason::Stop,
+    })
+}
+
+/// The usage of a chunk, if it holds any.
+pub(super) fn usage(chunk: &Value) -> Option<Usage> {
+    let tokens = |name: &str| chunk["usage"][name].as_u64().and_then(|n| usize::try_from(n).ok());
+    Some(Usage {
+        prompt_tokens: tokens("prompt_tokens")?,
+        completion_tokens: tokens("completion_tokens").unwrap_or(0),
+    })
+}
+
+/// The text of an error body, in any of the shapes that servers have for it.
+pub(super) fn error_text(body: &Value) -> Option<String> {
+    let error = &body["error"];
+    let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+    text(&error["message"])
+        .or_else(|| text(error))
+        .or_else(|| text(&body["message"]))
+        .or_else(|| text(&body["detail"]))
+        // FastAPI's validation errors: a list of objects.
+        .or_else(|| text(&body["detail"][0]["msg"]))
+}

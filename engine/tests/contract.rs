@@ -1,0 +1,45 @@
+//! The laws of [`Engine`] over every implementation that needs no model: [`contract::engine`] takes one that repeats
+//! the last message, as [`Scripted`] does.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+#[path = "contract/engine.rs"]
+mod contract;
+#[path = "support/upstream.rs"]
+mod upstream;
+
+use std::sync::Arc;
+
+use habit_engine::admission::Admission;
+use habit_engine::fleet::Fleet;
+use habit_engine::scripted::{MODEL, Scripted};
+use habit_engine::worker::{Worker, WorkerOptions};
+
+#[tokio::test]
+async fn scripted_keeps_the_laws() {
+    contract::engine(Arc::new(Scripted::default()), MODEL).await;
+}
+
+#[tokio::test]
+async fn admission_keeps_the_laws() {
+    let admission = Arc::new(Admission::new(Arc::new(Scripted::default()), 2, 8));
+    contract::engine(admission.clone(), MODEL).await;
+    assert_eq!((admission.running(), admission.waiting()), (0, 0));
+}
+
+#[tokio::test]
+async fn fleet_keeps_the_laws() {
+    contract::engine(Arc::new(Fleet::new(vec![Arc::new(Scripted::default())])), MODEL).await;
+}
+
+#[tokio::test]
+async fn worker_keeps_the_laws() {
+    let upstream = upstream::serve(Arc::new(Scripted::default())).await;
+    let options = WorkerOptions {
+        base_url: upstream,
+        api_key: None,
+        name: "the upstream".into(),
+    };
+    let worker = Worker::new(options).unwrap();
+    worker.connect().await.unwrap();
+    contract::engine(Arc::new(worker), MODEL).await;
+}
