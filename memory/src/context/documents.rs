@@ -1,0 +1,138 @@
+//! The second and third context systems: chunks of documents, lasting (persistent) or of one conversation (inference).
+//! Both are the same code over different entries of the index.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::context::options::{self, normalised};
+use crate::context::{ContextSource, Options, Request};
+use crate::documents::{Chunk, Document};
+use crate::error::MemoryError;
+use crate::index::Index;
+use crate::indexer::Indexer;
+use crate::journal::Journal;
+use crate::passage::{Citation, Passage, SourceKind};
+use crate::rank::{self, Candidate};
+
+struct Documents {
+    kind: SourceKind,
+    journal: Arc<dyn Journal>,
+    index: Arc<dyn Index>,
+    indexer: Option<Indexer>,
+    options: Options,
+}
+
+/// Lasting knowledge: documents ingested for a user or a team.
+#[must_use]
+pub fn persistent(
+    journal: Arc<dyn Journal>,
+    index: Arc<dyn Index>,
+    indexer: Option<Indexer>,
+    options: Options,
+) -> Arc<dyn ContextSource> {
+    Arc::new(Documents {
+        kind: SourceKind::Persistent,
+        journal,
+        index,
+        indexer,
+        options,
+    })
+}
+
+/// Documents given for one conversation; found from that conversation only.
+#[must_use]
+pub fn inference(
+    journal: Arc<dyn Journal>,
+    index: Arc<dyn Index>,
+    indexer: Option<Indexer>,
+    options: Options,
+) -> Arc<dyn ContextSource> {
+    Arc::new(Documents {
+        kind: SourceKind::Inference,
+        journal,
+        index,
+        indexer,
+        options,
+    })
+}
+
+#[async_trait]
+impl ContextSource for Documents {
+    fn kind(&self) -> SourceKind {
+        self.kind
+    }
+
+    async fn passages(&self, request: &Request) -> Result<Vec<Passage>, MemoryError> {
+        let hits = options::candidates(
+            self.kind,
+            request,
+            self.index.as_ref(),
+            self.indexer.as_ref(),
+            &self.options,
+        )
+        .await?;
+        if hits.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids: Vec<Uuid> = hits.iter().map(|hit| hit.id).collect();
+        let chunks: HashMap<Uuid, (Document, Chunk)> = self
+            .journal
+            .chunks_by_id(&request.scope, &ids)
+            .await?
+            .into_iter()
+            .map(|(document, chunk)| (chunk.id, (document, chunk)))
+            .collect();
+        // The file's name and heading are part of what a question can be about.
+        let found: Vec<_> = hits
+            .iter()
+            .filter_map(|hit| {
+                let (document, chunk) = chunks.get(&hit.id)?;
+                Some((
+                    hit,
+                    document,
+                    chunk,
+                    format!("{} {}\n{}", document.name, chunk.locator, chunk.text),
+                ))
+            })
+            .collect();
+        let candidates: Vec<Candidate<'_>> = found
+            .iter()
+            .map(|(hit, _, _, text)| Candidate {
+                hit,
+                text: text.as_str(),
+            })
+            .collect();
+        let ranked = rank::rank(&candidates, &self.options.weights);
+        let near = rank::above_floor(&request.query, &candidates, ranked, &self.options.floor);
+        let mut seen = HashSet::new();
+        Ok(near
+            .into_iter()
+            .filter(|scored| seen.insert(normalised(&found[scored.place].2.text)))
+            .take(request.limit)
+            .map(|scored| passage(self.kind, found[scored.place].1, found[scored.place].2, scored.score))
+            .collect())
+    }
+}
+
+fn passage(source: SourceKind, document: &Document, chunk: &Chunk, score: f32) -> Passage {
+    let label = match chunk.locator.as_str() {
+        "" => document.name.clone(),
+        locator => format!("{}, {locator}", document.name),
+    };
+    let citation = Citation {
+        id: document.id.to_string(),
+        label,
+        at: document.ingested_at,
+        ordinal: chunk.ordinal,
+    };
+    Passage {
+        text: chunk.text.clone(),
+        source,
+        score,
+        tokens: 0,
+        citation,
+    }
+}

@@ -1,0 +1,340 @@
+//! The indexer: one background task that embeds and indexes what the journal has recorded, oldest first. It is woken
+//! by writes; an item stays pending in the journal until it is in the index, so nothing is lost when it stops.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use habit_engine::Embedder;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::documents::Place;
+use crate::error::MemoryError;
+use crate::index::{Entry, Index, Owner, Removal};
+use crate::journal::{Journal, Pending};
+use crate::passage::SourceKind;
+
+/// Items that are embedded and written together: one pass of the embedder, one commit of the index.
+const BATCH: u64 = 64;
+
+/// Commits after which the index is tidied even under load: each leaves a small file that every search opens.
+const TIDY_AFTER: u32 = 64;
+
+/// Idle time after which the index is tidied if anything was written.
+const TIDY_WHEN_IDLE: Duration = Duration::from_secs(10);
+
+/// Idle time after which it is tidied in any case: removals do not pass through here. It costs nothing when nothing changed.
+const TIDY_AT_LEAST: Duration = Duration::from_secs(600);
+
+/// Waits between attempts while the embedder, the journal or the index fails: from this, doubled each time, …
+const FIRST_RETRY: Duration = Duration::from_millis(250);
+/// … up to this.
+const LAST_RETRY: Duration = Duration::from_secs(30);
+
+/// Characters of a reply that are embedded with the user's words: enough to know what it was about, too few to drown them.
+const REPLY_IN_VECTOR: usize = 160;
+
+/// Characters of the user's words that are embedded; about what the embedder's window of 256 tokens holds.
+const PROMPT_IN_VECTOR: usize = 1_000;
+
+/// A handle on the indexer. Cheap to clone.
+#[derive(Clone)]
+pub struct Indexer {
+    shared: Arc<Shared>,
+    done: watch::Receiver<u64>,
+}
+
+struct Shared {
+    /// Counts calls for a pass; the task publishes which of them it has served.
+    asked: AtomicU64,
+    wake: Notify,
+    lag: AtomicU64,
+}
+
+impl Indexer {
+    /// Starts the task. It ends soon after `shutdown`, between two batches.
+    #[must_use]
+    pub fn spawn(
+        journal: Arc<dyn Journal>,
+        index: Arc<dyn Index>,
+        embedder: Arc<dyn Embedder>,
+        shutdown: CancellationToken,
+    ) -> (Self, JoinHandle<()>) {
+        let (publish, done) = watch::channel(0);
+        // One call is counted from the start: what an earlier run left pending is taken up at once.
+        let shared = Arc::new(Shared {
+            asked: AtomicU64::new(1),
+            wake: Notify::new(),
+            lag: AtomicU64::new(0),
+        });
+        let task = Task {
+            journal,
+            index,
+            embedder,
+            shared: Arc::clone(&shared),
+            publish,
+            untidy: 0,
+        };
+        let handle = tokio::spawn(async move {
+            shutdown.run_until_cancelled_owned(task.run()).await;
+        });
+        (Self { shared, done }, handle)
+    }
+
+    /// Says that something was recorded. Never waits.
+    pub fn wake(&self) {
+        self.ask();
+    }
+
+    /// Waits until everything that was recorded before this call is indexed; false if that takes longer than
+    /// `deadline`, or if the indexer has stopped.
+    pub async fn caught_up(&self, deadline: Duration) -> bool {
+        let ticket = self.ask();
+        let mut done = self.done.clone();
+        let served = tokio::time::timeout(deadline, done.wait_for(|served| *served >= ticket)).await;
+        matches!(served, Ok(Ok(_)))
+    }
+
+    /// Items that were pending when the indexer last looked, as far as it has not indexed them since.
+    #[must_use]
+    pub fn lag(&self) -> u64 {
+        self.shared.lag.load(Ordering::Relaxed)
+    }
+
+    fn ask(&self) -> u64 {
+        let ticket = self.shared.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        self.shared.wake.notify_one();
+        ticket
+    }
+}
+
+struct Task {
+    journal: Arc<dyn Journal>,
+    index: Arc<dyn Index>,
+    embedder: Arc<dyn Embedder>,
+    shared: Arc<Shared>,
+    publish: watch::Sender<u64>,
+    /// Commits since the index was last tidied.
+    untidy: u32,
+}
+
+impl Task {
+    async fn run(mut self) {
+        let mut failures: u32 = 0;
+        loop {
+            // Read before the journal is: whoever asked up to now recorded before now.
+            let ticket = self.shared.asked.load(Ordering::SeqCst);
+            match self.drain().await {
+                Ok(()) => {
+                    if failures > 0 {
+                        tracing::info!("the indexer works again");
+                    }
+                    failures = 0;
+                    self.publish.send_replace(ticket);
+                    self.idle(ticket).await;
+                }
+                Err(error) => {
+                    if failures == 0 {
+                        tracing::warn!("what was recorded can't be indexed now, and is kept for later: {error}");
+                    }
+                    failures = failures.saturating_add(1);
+                    tokio::time::sleep(wait_after(failures)).await;
+                }
+            }
+        }
+    }
+
+    /// Waits for the next call; uses the time to tidy the index.
+    async fn idle(&mut self, served: u64) {
+        loop {
+            if self.shared.asked.load(Ordering::SeqCst) > served {
+                return;
+            }
+            let patience = if self.untidy > 0 { TIDY_WHEN_IDLE } else { TIDY_AT_LEAST };
+            if tokio::time::timeout(patience, self.shared.wake.notified())
+                .await
+                .is_err()
+            {
+                self.tidy().await;
+            }
+        }
+    }
+
+    /// Indexes until nothing is pending.
+    async fn drain(&mut self) -> Result<(), MemoryError> {
+        loop {
+            let pending = self.journal.pending(BATCH).await?;
+            if pending.is_empty() {
+                self.shared.lag.store(0, Ordering::Relaxed);
+                return Ok(());
+            }
+            let left = self
+                .journal
+                .totals()
+                .await
+                .map_or(pending.len() as u64, |totals| totals.pending);
+            self.shared.lag.store(left, Ordering::Relaxed);
+            self.take(&pending).await?;
+            self.untidy += 1;
+            if self.untidy >= TIDY_AFTER {
+                self.tidy().await;
+            }
+        }
+    }
+
+    async fn take(&self, pending: &[Pending]) -> Result<(), MemoryError> {
+        let texts = pending.iter().map(text_for_vector).collect();
+        let vectors = self.embedder.embed(texts).await?;
+        let entries: Vec<Entry> = pending
+            .iter()
+            .zip(vectors)
+            .map(|(item, vector)| entry(item, vector))
+            .collect();
+        let ids: Vec<Uuid> = entries.iter().map(|entry| entry.id).collect();
+        self.index.upsert(entries).await?;
+        self.forget_deleted(pending).await?;
+        self.journal.mark_indexed(&ids).await
+    }
+
+    /// Removes again what was deleted from the journal while it was being embedded: whoever deletes does so in the
+    /// journal first and in the index second, so after this look the index can't keep what the journal has not.
+    async fn forget_deleted(&self, pending: &[Pending]) -> Result<(), MemoryError> {
+        let still: HashSet<Uuid> = self.journal.pending(BATCH).await?.iter().map(id).collect();
+        let mut gone: HashMap<&str, Vec<Uuid>> = HashMap::new();
+        for item in pending.iter().filter(|item| !still.contains(&id(item))) {
+            let (team, parent) = match item {
+                Pending::Turn { turn, .. } => (turn.scope.team(), turn.id),
+                Pending::Chunk { document, .. } => (document.scope.team(), document.id),
+            };
+            gone.entry(team).or_default().push(parent);
+        }
+        for (team, parents) in gone {
+            self.index
+                .remove(Removal::Parents {
+                    team: team.to_owned(),
+                    parents,
+                })
+                .await?;
+        }
+        Ok(())
+    }
+
+    async fn tidy(&mut self) {
+        self.untidy = 0;
+        if let Err(error) = self.index.optimize().await {
+            tracing::warn!("the index could not be tidied (searches stay right, but get slower): {error}");
+        }
+    }
+}
+
+fn id(item: &Pending) -> Uuid {
+    match item {
+        Pending::Turn { turn, .. } => turn.id,
+        Pending::Chunk { chunk, .. } => chunk.id,
+    }
+}
+
+fn wait_after(failures: u32) -> Duration {
+    FIRST_RETRY
+        .saturating_mul(2_u32.saturating_pow(failures.saturating_sub(1).min(16)))
+        .min(LAST_RETRY)
+}
+
+/// What is embedded. Of a turn mostly the user's words: replies of small models are long and say little that is true.
+fn text_for_vector(item: &Pending) -> String {
+    match item {
+        Pending::Turn { turn, .. } => {
+            let prompt = cut(turn.prompt.trim(), PROMPT_IN_VECTOR);
+            match cut(turn.reply.trim(), REPLY_IN_VECTOR) {
+                "" => prompt.to_owned(),
+                reply => format!("{prompt}\n{reply}"),
+            }
+        }
+        Pending::Chunk { document, chunk } => headed(&document.name, &chunk.locator, &chunk.text),
+    }
+}
+
+/// What full-text search reads: a turn with the one before it, so that an answer is also found by its question's words.
+fn text_for_words(item: &Pending) -> String {
+    match item {
+        Pending::Turn { turn, before } => {
+            let said = |prompt: &str, reply: &str| format!("{}\n{}", prompt.trim(), reply.trim());
+            let own = said(&turn.prompt, &turn.reply);
+            before
+                .as_ref()
+                .map_or(own.clone(), |(prompt, reply)| format!("{}\n{own}", said(prompt, reply)))
+        }
+        Pending::Chunk { document, chunk } => headed(&document.name, &chunk.locator, &chunk.text),
+    }
+}
+
+/// A chunk with its file and heading, which often name what the chunk itself only calls "it".
+fn headed(name: &str, locator: &str, text: &str) -> String {
+    if locator.is_empty() {
+        format!("{name}\n{text}")
+    } else {
+        format!("{name}, {locator}\n{text}")
+    }
+}
+
+fn entry(item: &Pending, vector: Vec<f32>) -> Entry {
+    let text = text_for_words(item);
+    match item {
+        Pending::Turn { turn, .. } => Entry {
+            id: turn.id,
+            parent: turn.id,
+            source: SourceKind::Recalled,
+            // Without the conversation: a turn is recalled in every conversation of its user.
+            owner: Owner {
+                team: turn.scope.team().to_owned(),
+                user: Some(turn.scope.user().to_owned()),
+                conversation: None,
+            },
+            session: turn.scope.conversation().unwrap_or_default().to_owned(),
+            text,
+            vector,
+            at: turn.asked_at,
+        },
+        Pending::Chunk { document, chunk } => {
+            let scope = &document.scope;
+            let (user, conversation) = match document.place {
+                Place::Team => (None, None),
+                Place::User => (Some(scope.user().to_owned()), None),
+                Place::Conversation => (
+                    Some(scope.user().to_owned()),
+                    scope.conversation().map(ToOwned::to_owned),
+                ),
+            };
+            let source = if document.place == Place::Conversation {
+                SourceKind::Inference
+            } else {
+                SourceKind::Persistent
+            };
+            Entry {
+                id: chunk.id,
+                parent: document.id,
+                source,
+                owner: Owner {
+                    team: scope.team().to_owned(),
+                    user,
+                    conversation,
+                },
+                session: document.id.to_string(),
+                text,
+                vector,
+                at: document.ingested_at,
+            }
+        }
+    }
+}
+
+/// The text up to this many characters.
+fn cut(text: &str, characters: usize) -> &str {
+    text.char_indices()
+        .nth(characters)
+        .map_or(text, |(end, _)| &text[..end])
+}

@@ -1,0 +1,77 @@
+//! A turn as it is recorded: what was asked, what was shown to the model beside it, and what came back.
+
+use habit_engine::{FinishReason, Message, Usage};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::passage::Passage;
+use crate::scope::Scope;
+
+/// How a turn ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The reply was finished.
+    Completed,
+    /// The client left, or the server stopped, before the reply was finished; what was sent is kept.
+    Interrupted,
+    /// The engine gave an error.
+    Failed,
+}
+
+/// One turn of a conversation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Interaction {
+    /// UUIDv7; also the reply's `X-Habit-Turn`.
+    pub id: Uuid,
+    /// Whose it is; the conversation is always set.
+    pub scope: Scope,
+    /// The recorded turn that this one continues.
+    pub parent: Option<Uuid>,
+    /// When it was asked, in Unix milliseconds.
+    pub asked_at: i64,
+    /// The model that answered.
+    pub model: String,
+    /// The messages that the parent does not already hold, oldest first; the last is what was asked now.
+    pub messages: Vec<Message>,
+    /// The text of what was asked (the last user message).
+    pub prompt: String,
+    /// The text of the reply, or as much of it as was sent.
+    pub reply: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Whether the turn may be recalled later; false keeps it in the journal, but out of the index.
+    pub remember: bool,
+    /// Why the reply ended, where it did.
+    pub finish_reason: Option<FinishReason>,
+    /// Tokens, as far as they are known.
+    pub usage: Usage,
+    /// What memory added to the prompt.
+    pub injected: Vec<Passage>,
+    /// [`crate::conversation::chain_hash`] of the whole history up to and with this reply: what the next request's
+    /// history will hash to if it continues this turn.
+    pub chain: String,
+    /// Milliseconds to the first token and to the end.
+    pub timing: Timing,
+    /// The error's text, where the outcome is [`Outcome::Failed`].
+    pub error: Option<String>,
+}
+
+impl Interaction {
+    /// Whether the turn goes into the index: it may be remembered, and something came of it.
+    #[must_use]
+    pub fn is_recallable(&self) -> bool {
+        self.remember && self.outcome != Outcome::Failed
+    }
+}
+
+/// How long a turn took, in milliseconds from its arrival.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Timing {
+    /// Until the first token; `None` if there was none.
+    pub first_token_ms: Option<u64>,
+    /// Until the end.
+    pub total_ms: u64,
+    /// Spent in memory's layers before the engine was asked.
+    pub context_ms: u64,
+}

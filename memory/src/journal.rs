@@ -1,0 +1,167 @@
+//! The journal: the source of truth. Everything else ([`crate::index`], learned state) can be rebuilt from it.
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::documents::{Chunk, Document};
+use crate::error::MemoryError;
+use crate::interaction::Interaction;
+use crate::scope::Scope;
+
+/// A page of a listing, newest first.
+#[derive(Debug, Clone, Copy)]
+pub struct Page {
+    /// At most so many, 1 to 1000.
+    pub limit: u64,
+    /// Only items older than this one.
+    pub before: Option<Uuid>,
+}
+
+impl Page {
+    /// The longest page.
+    pub const MOST: u64 = 1000;
+}
+
+/// What still has to be embedded and indexed.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Pending {
+    /// A turn that may be recalled ([`Interaction::is_recallable`]).
+    Turn {
+        /// The turn.
+        turn: Box<Interaction>,
+        /// The prompt and reply of the turn that it continues, if that one may be recalled too.
+        before: Option<(String, String)>,
+    },
+    /// A chunk of a document.
+    Chunk {
+        /// Whose it is and where it applies.
+        document: Box<Document>,
+        /// The chunk.
+        chunk: Chunk,
+    },
+}
+
+/// Keeps turns and documents.
+///
+/// Laws:
+/// 1. When `record` or `add_document` returns Ok, the data survives the death of the process.
+/// 2. Every read takes a [`Scope`] and gives only what that scope may see; an id of another scope is not found.
+/// 3. A document is there with all its chunks, or not at all.
+/// 4. What was deleted is gone from every later read and from `pending`.
+/// 5. `pending` gives, oldest first and at most `limit`, what `mark_indexed` was not yet called for; of turns, only
+///    those that may be recalled ([`Interaction::is_recallable`]).
+/// 6. Newest and oldest are told by the ids, which are UUIDv7: a page goes on where the last one ended, even if the
+///    turn there was deleted meanwhile.
+#[async_trait]
+pub trait Journal: Send + Sync {
+    /// Writes a turn; a second write of the same id replaces the first.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`] if it could not be made durable; [`MemoryError::BadRequest`] if its scope has no
+    /// conversation, or its id is another user's.
+    async fn record(&self, turn: Interaction) -> Result<(), MemoryError>;
+
+    /// One turn of this user.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn turn(&self, scope: &Scope, id: Uuid) -> Result<Option<Interaction>, MemoryError>;
+
+    /// These turns of this user, in any order; ids that the scope can't see are left out.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn turns_by_id(&self, scope: &Scope, ids: &[Uuid]) -> Result<Vec<Interaction>, MemoryError>;
+
+    /// This user's turns, newest first; those of the scope's conversation only, if it has one.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn turns(&self, scope: &Scope, page: Page) -> Result<Vec<Interaction>, MemoryError>;
+
+    /// The newest turn of this user whose `chain` is this hash.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn turn_by_chain(&self, scope: &Scope, chain: &str) -> Result<Option<Interaction>, MemoryError>;
+
+    /// Deletes a turn of this user; false if there is none.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn delete_turn(&self, scope: &Scope, id: Uuid) -> Result<bool, MemoryError>;
+
+    /// Writes a document with all its chunks, whose number is put into the document. A document with the same owner,
+    /// place and name (and conversation, where it counts in one only) is replaced. Returns the ids of replaced
+    /// documents.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`]; [`MemoryError::BadRequest`] if its place is a conversation and none is named, or an
+    /// id is taken.
+    async fn add_document(&self, document: Document, chunks: Vec<Chunk>) -> Result<Vec<Uuid>, MemoryError>;
+
+    /// Documents that this scope sees (its own, its team's, and those of its conversation), newest first.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn documents(&self, scope: &Scope) -> Result<Vec<Document>, MemoryError>;
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn document(&self, scope: &Scope, id: Uuid) -> Result<Option<Document>, MemoryError>;
+
+    /// These chunks, with their documents, as far as the scope sees them.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn chunks_by_id(&self, scope: &Scope, ids: &[Uuid]) -> Result<Vec<(Document, Chunk)>, MemoryError>;
+
+    /// Deletes a document and its chunks; false if the scope sees none with this id. A team's document may be
+    /// deleted by any of its users.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn delete_document(&self, scope: &Scope, id: Uuid) -> Result<bool, MemoryError>;
+
+    /// What is not yet indexed, for the background indexer: the one read without a scope, never shown to anyone.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn pending(&self, limit: u64) -> Result<Vec<Pending>, MemoryError>;
+
+    /// Notes that these turns and chunks are in the index.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn mark_indexed(&self, ids: &[Uuid]) -> Result<(), MemoryError>;
+
+    /// Forgets what is indexed, so that everything is pending again; returns how many items that is.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn mark_all_pending(&self) -> Result<u64, MemoryError>;
+
+    /// Turns and chunks in all, and how many of them are pending.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn totals(&self) -> Result<Totals, MemoryError>;
+
+    /// Waits for writes under way; no write is taken afterwards.
+    async fn close(&self);
+}
+
+/// Sizes of a journal.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Totals {
+    /// Turns.
+    pub turns: u64,
+    /// Documents.
+    pub documents: u64,
+    /// Chunks of documents.
+    pub chunks: u64,
+    /// Turns and chunks that are not indexed yet.
+    pub pending: u64,
+}

@@ -1,0 +1,28 @@
+//! **habit-memory** knows what was said and what is known: it records turns, finds them again, reads documents, and
+//! decides what is worth a model's attention. It knows nothing of HTTP.
+//!
+//! The [`journal`] is the truth (SQL); the [`index`] finds (vectors and words) and is rebuilt from the journal.
+//! Three [`context`] sources read both: recalled turns, persistent documents, documents of one conversation.
+//! [`assembly`] fits what they propose into the model's window. Every read and write takes a [`scope::Scope`].
+//!
+//! To add a context source: implement [`context::ContextSource`] in a file of `context/`, run the contract suite over
+//! it, and list it in the gateway's `wiring.rs`. To add a store: implement [`journal::Journal`] or [`index::Index`]
+//! in a file of `store/` and run the contract suite (`tests/contract.rs`) over it.
+
+pub mod assembly;
+pub mod clock;
+pub mod context;
+pub mod conversation;
+pub mod documents;
+pub mod error;
+pub mod index;
+pub mod indexer;
+pub mod interaction;
+pub mod journal;
+pub mod passage;
+pub mod rank;
+pub mod scope;
+pub mod store;
+
+pub use error::MemoryError;
+pub use scope::Scope;

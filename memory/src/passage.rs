@@ -1,0 +1,43 @@
+//! A piece of context: what a source contributes, and what a turn's record shows of it.
+
+use serde::{Deserialize, Serialize};
+
+/// The three context systems.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceKind {
+    /// Interaction memory: earlier turns, verbatim.
+    Recalled,
+    /// Lasting knowledge: documents ingested for a user or a team.
+    Persistent,
+    /// Documents given for one conversation.
+    Inference,
+}
+
+/// Text that may be put before the model, with where it comes from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Passage {
+    /// The text itself, verbatim.
+    pub text: String,
+    /// The context system that found it.
+    pub source: SourceKind,
+    /// How well it fits, 0 to 1; comparable within one source only.
+    pub score: f32,
+    /// Its size in the model's tokens, set when it is assembled.
+    pub tokens: usize,
+    /// Where it comes from, for the reader.
+    pub citation: Citation,
+}
+
+/// Where a passage comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Citation {
+    /// The turn's or the document's id.
+    pub id: String,
+    /// A short label: the date of a turn, or a file's name with page or heading.
+    pub label: String,
+    /// When it was said or ingested, in Unix milliseconds: passages are shown in this order.
+    pub at: i64,
+    /// The chunk's place in its document, counted from 0; 0 for turns.
+    pub ordinal: u32,
+}

@@ -1,0 +1,47 @@
+//! Where memory is kept. [`sea`] is the journal in SQLite, [`lance`] the index in LanceDB; [`entity`] are the database's
+//! tables. The doubles that keep everything in the process are for tests.
+
+pub mod entity;
+pub mod lance;
+#[cfg(feature = "testing")]
+pub mod ram;
+#[cfg(feature = "testing")]
+pub mod ram_index;
+pub mod sea;
+
+use crate::documents::{Chunk, Document, Place};
+use crate::error::MemoryError;
+use crate::interaction::Interaction;
+use crate::scope::Scope;
+
+/// What every journal asks of a turn before it is written.
+fn admit_turn(turn: &Interaction) -> Result<(), MemoryError> {
+    if turn.scope.conversation().is_none() {
+        return Err(MemoryError::BadRequest(format!("turn {} names no conversation: give its scope one", turn.id)));
+    }
+    Ok(())
+}
+
+/// The document as it is written: its number of chunks is right, and its scope has a conversation if and only if it
+/// counts in one conversation only.
+fn admit_document(mut document: Document, chunks: &[Chunk]) -> Result<Document, MemoryError> {
+    let too_many = |_| MemoryError::BadRequest(format!("{}: too many chunks; split the file", document.name));
+    document.chunks = u32::try_from(chunks.len()).map_err(too_many)?;
+    match (document.place, document.scope.conversation()) {
+        (Place::Conversation, None) => {
+            let reason = format!("{}: a document for one conversation must name the conversation", document.name);
+            return Err(MemoryError::BadRequest(reason));
+        }
+        (Place::User | Place::Team, Some(_)) => {
+            let principal = Scope::new(document.scope.team(), document.scope.user());
+            document.scope = principal.map_err(|error| MemoryError::BadRequest(error.to_string()))?;
+        }
+        _ => {}
+    }
+    Ok(document)
+}
+
+/// The answer to a write of an id that something else has.
+fn taken() -> MemoryError {
+    MemoryError::BadRequest("this id is taken: write it with a new UUIDv7".to_owned())
+}

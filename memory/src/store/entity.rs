@@ -1,0 +1,8 @@
+//! The tables of the database as sea-orm entities, one a file. Rows are plain: ids and structures are text; what they
+//! mean is in [`crate::interaction`] and [`crate::documents`], and `store::sea::rows` converts.
+
+pub mod api_key;
+pub mod chunk;
+pub mod document;
+pub mod meta;
+pub mod turn;

@@ -1,0 +1,198 @@
+//! The table's columns, entries as rows, rows as hits, and scopes as filters. The only file that writes SQL for LanceDB.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use lancedb::arrow::arrow_array::{
+    Array, ArrayRef, FixedSizeListArray, Float32Array, Int64Array, RecordBatch, StringArray,
+};
+use lancedb::arrow::arrow_schema::{DataType, Field, Schema, SchemaRef};
+use uuid::Uuid;
+
+use crate::error::MemoryError;
+use crate::index::{Entry, Hit, Removal};
+use crate::passage::SourceKind;
+use crate::scope::Scope;
+
+// Column names; none is a word of SQL.
+pub(super) const ID: &str = "entry_id";
+pub(super) const PARENT: &str = "parent_id";
+pub(super) const KIND: &str = "kind";
+pub(super) const TEAM: &str = "owner_team";
+pub(super) const USER: &str = "owner_user";
+pub(super) const CONVERSATION: &str = "owner_conversation";
+pub(super) const SESSION: &str = "session_id";
+pub(super) const BODY: &str = "body";
+pub(super) const AT: &str = "at_ms";
+pub(super) const VECTOR: &str = "vector";
+/// What LanceDB adds to a full-text hit: its BM25 score.
+pub(super) const SCORE: &str = "_score";
+/// What LanceDB adds to a vector hit: 1 - cosine.
+pub(super) const DISTANCE: &str = "_distance";
+
+/// Parents in one `DELETE`: keeps the statement at a few kilobytes.
+const PARENTS_AT_ONCE: usize = 200;
+
+/// The table's schema; nothing may be null, least of all a scope.
+pub(super) fn schema(dimensions: usize, embedder_id: &str) -> Result<SchemaRef, MemoryError> {
+    let size = i32::try_from(dimensions)
+        .map_err(|_| MemoryError::BadRequest(format!("{dimensions} dimensions are too many")))?;
+    let mut fields: Vec<Field> = [ID, PARENT, KIND, TEAM, USER, CONVERSATION, SESSION, BODY]
+        .into_iter()
+        .map(|name| Field::new(name, DataType::Utf8, false))
+        .collect();
+    fields.push(Field::new(AT, DataType::Int64, false));
+    fields.push(Field::new(VECTOR, DataType::FixedSizeList(item(), size), false));
+    let metadata = HashMap::from([(super::EMBEDDER_KEY.to_owned(), embedder_id.to_owned())]);
+    Ok(Arc::new(Schema::new_with_metadata(fields, metadata)))
+}
+
+fn item() -> Arc<Field> {
+    Arc::new(Field::new("item", DataType::Float32, true))
+}
+
+/// Entries as rows; of several with the same id the last counts.
+pub(super) fn batch(entries: Vec<Entry>, dimensions: usize) -> Result<RecordBatch, MemoryError> {
+    let mut places: HashMap<Uuid, usize> = HashMap::new();
+    let mut unique: Vec<Entry> = Vec::with_capacity(entries.len());
+    for entry in entries {
+        match places.get(&entry.id) {
+            Some(&place) => unique[place] = entry,
+            None => {
+                places.insert(entry.id, unique.len());
+                unique.push(entry);
+            }
+        }
+    }
+    let strings = |value: &dyn Fn(&Entry) -> String| -> ArrayRef {
+        Arc::new(StringArray::from_iter_values(unique.iter().map(value)))
+    };
+    let floats: Float32Array = unique.iter().flat_map(|entry| entry.vector.iter().copied()).collect();
+    // Without metadata: that of the table stays as it is.
+    let schema = schema(dimensions, "")?;
+    let schema = Arc::new(Schema::new(schema.fields().clone()));
+    let size = i32::try_from(dimensions).unwrap_or(i32::MAX);
+    let vectors = FixedSizeListArray::try_new(item(), size, Arc::new(floats), None)
+        .map_err(|error| MemoryError::Storage(format!("vectors can't be laid out: {error}")))?;
+    let columns: Vec<ArrayRef> = vec![
+        strings(&|entry| entry.id.to_string()),
+        strings(&|entry| entry.parent.to_string()),
+        strings(&|entry| kind(entry.source).to_owned()),
+        strings(&|entry| entry.owner.team.clone()),
+        strings(&|entry| entry.owner.user.clone().unwrap_or_default()),
+        strings(&|entry| entry.owner.conversation.clone().unwrap_or_default()),
+        strings(&|entry| entry.session.clone()),
+        strings(&|entry| entry.text.clone()),
+        Arc::new(Int64Array::from_iter_values(unique.iter().map(|entry| entry.at))),
+        Arc::new(vectors),
+    ];
+    RecordBatch::try_new(schema, columns)
+        .map_err(|error| MemoryError::Storage(format!("entries can't be laid out as rows: {error}")))
+}
+
+fn kind(source: SourceKind) -> &'static str {
+    match source {
+        SourceKind::Recalled => "recalled",
+        SourceKind::Persistent => "persistent",
+        SourceKind::Inference => "inference",
+    }
+}
+
+/// What this scope may read of this source.
+pub(super) fn filter(scope: &Scope, source: SourceKind) -> String {
+    let (team, user) = (quoted(scope.team()), quoted(scope.user()));
+    let conversation = match scope.conversation() {
+        Some(id) => format!("({CONVERSATION} = '' OR {CONVERSATION} = {})", quoted(id)),
+        None => format!("{CONVERSATION} = ''"),
+    };
+    format!(
+        "{TEAM} = {team} AND {KIND} = '{}' AND ({USER} = '' OR {USER} = {user}) AND {conversation}",
+        kind(source)
+    )
+}
+
+/// The filters that, one after the other, select what is to be removed.
+pub(super) fn removal_filters(removal: &Removal) -> Vec<String> {
+    match removal {
+        Removal::All => vec!["true".to_owned()],
+        Removal::Parents { team, parents } => parents
+            .chunks(PARENTS_AT_ONCE)
+            .map(|parents| {
+                let ids: Vec<String> = parents.iter().map(|id| format!("'{id}'")).collect();
+                format!("{TEAM} = {} AND {PARENT} IN ({})", quoted(team), ids.join(", "))
+            })
+            .collect(),
+    }
+}
+
+/// A string literal of SQL: a quote within it is doubled, and no other character means anything there.
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\'', "''"))
+}
+
+/// The hits of both legs, each entry once.
+pub(super) fn merge(words: &[RecordBatch], meaning: &[RecordBatch]) -> Result<Vec<Hit>, MemoryError> {
+    let mut hits: Vec<Hit> = Vec::new();
+    let mut places: HashMap<Uuid, usize> = HashMap::new();
+    for (batches, extra) in [(words, SCORE), (meaning, DISTANCE)] {
+        for batch in batches {
+            let ids: &StringArray = column(batch, ID)?;
+            let sessions: &StringArray = column(batch, SESSION)?;
+            let times: &Int64Array = column(batch, AT)?;
+            let values: &Float32Array = column(batch, extra)?;
+            for row in 0..batch.num_rows() {
+                let id = Uuid::parse_str(ids.value(row)).map_err(|error| damaged(&error.to_string()))?;
+                let place = *places.entry(id).or_insert_with(|| {
+                    let session = sessions.value(row).to_owned();
+                    hits.push(Hit {
+                        id,
+                        session,
+                        at: times.value(row),
+                        bm25: None,
+                        cosine: None,
+                    });
+                    hits.len() - 1
+                });
+                if extra == SCORE {
+                    hits[place].bm25 = Some(values.value(row));
+                } else {
+                    hits[place].cosine = Some((1.0 - values.value(row)).clamp(-1.0, 1.0));
+                }
+            }
+        }
+    }
+    Ok(hits)
+}
+
+fn column<'a, T: Array + 'static>(batch: &'a RecordBatch, name: &str) -> Result<&'a T, MemoryError> {
+    batch
+        .column_by_name(name)
+        .and_then(|column| column.as_any().downcast_ref())
+        .ok_or_else(|| damaged(name))
+}
+
+fn damaged(what: &str) -> MemoryError {
+    MemoryError::Storage(format!(
+        "the index holds something that it can't have written ({what}); `habit reindex` makes it anew from the journal"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quotes_in_a_value_do_not_end_the_literal() {
+        let scope = Scope::new("t", "u").expect("names").in_conversation("x' OR true --");
+        let filter = filter(&scope, SourceKind::Recalled);
+        assert!(filter.ends_with("owner_conversation = 'x'' OR true --')"), "{filter}");
+    }
+
+    #[test]
+    fn a_scope_without_a_conversation_reads_none() {
+        let scope = Scope::new("t", "u").expect("names");
+        let expected = "owner_team = 't' AND kind = 'persistent' AND (owner_user = '' OR owner_user = 'u') AND \
+                        owner_conversation = ''";
+        assert_eq!(filter(&scope, SourceKind::Persistent), expected);
+    }
+}

@@ -1,0 +1,86 @@
+//! Opening the database: the file, its settings, its tables, and the two kinds of connections.
+
+use std::fs::{self, OpenOptions};
+use std::path::Path;
+use std::time::Duration;
+
+use sea_orm::sqlx::ConnectOptions;
+use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, RuntimeErr, SqlxSqliteConnector, Statement};
+
+use super::failure;
+use crate::error::MemoryError;
+
+/// How long a statement waits for another process's lock, such as `habit keys create` beside a server.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Reads at the same time; each connection has its own thread.
+const READERS: u32 = 8;
+
+/// Makes the folder and an empty file where there are none, so that an error of the file system is told as such. The
+/// file is for its owner only: it holds conversations. SQLite gives its side files the same permissions.
+pub fn prepare_file(path: &Path) -> Result<(), MemoryError> {
+    let cannot = |what: &Path, error: std::io::Error| {
+        let what = what.display();
+        MemoryError::Storage(format!(
+            "{what} can't be written ({error}): free space, fix its permissions, or choose another data directory"
+        ))
+    };
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::create_dir_all(folder).map_err(|error| cannot(folder, error))?;
+    }
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path).map(drop).map_err(|error| cannot(path, error))
+}
+
+/// What every connection is opened with.
+pub fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        // Readers and the writer don't wait for each other.
+        .journal_mode(SqliteJournalMode::Wal)
+        // A commit is on the disk when it returns, not only in the system's cache: it survives a loss of power.
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        // The statements of every request are no use in a log.
+        .disable_statement_logging()
+}
+
+/// The one connection that the journal writes on.
+pub async fn writer(path: &Path, options: SqliteConnectOptions) -> Result<DatabaseConnection, MemoryError> {
+    let pool = pool(1).connect_with(options).await;
+    let pool = pool.map_err(|error| failure::explain(path, &DbErr::Conn(RuntimeErr::SqlxError(error.into()))))?;
+    Ok(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool))
+}
+
+/// The connections that are read on; they are opened as they are needed.
+pub fn readers(options: SqliteConnectOptions) -> DatabaseConnection {
+    SqlxSqliteConnector::from_sqlx_sqlite_pool(pool(READERS).connect_lazy_with(options))
+}
+
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(BUSY_TIMEOUT)
+        // A connection to a file does not go stale.
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+}
+
+/// Brings the tables up to date, and checks what durability rests on.
+pub async fn prepare_tables(path: &Path, writer: &DatabaseConnection) -> Result<(), MemoryError> {
+    let explain = |error| failure::explain(path, &error);
+    let question = Statement::from_string(writer.get_database_backend(), "PRAGMA journal_mode");
+    let mode = writer.query_one_raw(question).await.map_err(explain)?;
+    let mode: Option<String> = mode.map(|row| row.try_get_by_index(0)).transpose().map_err(explain)?;
+    if mode.as_deref() != Some("wal") {
+        let path = path.display();
+        let reason = "this file system can't hold SQLite's write-ahead log; choose a data directory on a local disk";
+        return Err(MemoryError::Storage(format!("{path}: {reason}")));
+    }
+    habit_migrations::migrate(writer).await.map_err(explain)
+}
