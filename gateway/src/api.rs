@@ -1,0 +1,17 @@
+//! The endpoints, one family a file: wire types, handlers and their documentation. A handler parses, asks the part
+//! that knows, and renders; what it knows of HTTP stays here, and what it knows of memory or engines is their traits.
+
+#![allow(
+    clippy::missing_errors_doc,
+    reason = "handlers name their errors in #[utoipa::path], and their doc comments are the API's description"
+)]
+
+pub mod chat;
+pub mod chat_wire;
+pub mod documents;
+pub mod error;
+pub mod health;
+pub mod keys;
+pub mod models;
+pub mod sse;
+pub mod turns;

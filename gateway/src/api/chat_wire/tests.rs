@@ -1,0 +1,287 @@
+//! Bodies as clients really send them.
+
+use habit_engine::{Delta, FinishReason, Usage};
+use serde_json::json;
+use uuid::Uuid;
+
+use super::*;
+use crate::api::error;
+use crate::turn::reply::Collected;
+
+fn read(body: &Value) -> Result<Parsed, ApiError> {
+    error::parse::<ChatCompletionRequest>(body.to_string().as_bytes())?.parse()
+}
+
+/// A body with one message and these fields.
+fn with(mut fields: Value) -> Value {
+    let mut body = json!({"model": "m", "messages": [{"role": "user", "content": "hi"}]});
+    body.as_object_mut().unwrap().append(fields.as_object_mut().unwrap());
+    body
+}
+
+fn param_of(body: &Value) -> String {
+    let error = read(body).expect_err(&body.to_string());
+    assert_eq!(error.status.as_u16(), 400, "{body}");
+    error
+        .param
+        .unwrap_or_else(|| panic!("no param: {body}: {}", error.message))
+}
+
+#[test]
+fn reads_a_plain_request() {
+    let parsed = read(&with(json!({"temperature": 0, "max_tokens": 5, "seed": 7}))).unwrap();
+    let expected = ChatRequest {
+        model: "m".into(),
+        messages: vec![Message::new(Role::User, "hi")],
+        sampling: Sampling {
+            temperature: Some(0.0),
+            seed: Some(7),
+            ..Sampling::default()
+        },
+        max_tokens: Some(5),
+        ..ChatRequest::default()
+    };
+    assert_eq!(parsed.request, expected);
+    assert!(parsed.store && !parsed.stream && !parsed.include_usage && parsed.conversation.is_none());
+}
+
+#[test]
+fn nulls_are_absent() {
+    let nulls = json!({
+        "model": null, "stream": null, "stream_options": null, "temperature": null, "top_p": null, "top_k": null,
+        "min_p": null, "frequency_penalty": null, "presence_penalty": null, "repetition_penalty": null, "seed": null,
+        "stop": null, "max_tokens": null, "max_completion_tokens": null, "n": null, "logprobs": null, "store": null,
+        "metadata": null, "tools": null, "response_format": null, "user": null,
+    });
+    let mut plain = with(json!({}));
+    plain.as_object_mut().unwrap().remove("model");
+    assert_eq!(read(&with(nulls)).unwrap(), read(&plain).unwrap());
+}
+
+#[test]
+fn keeps_unknown_fields_for_the_engine_and_its_own_to_itself() {
+    let fields = json!({
+        "tools": [{"type": "function"}], "user": "u", "made_up": {"a": [1]}, "n": 1, "store": true, "logprobs": false,
+        "metadata": {"a": "b"}, "stream_options": {"include_usage": true, "other": 1}, "stream": true,
+    });
+    let parsed = read(&with(fields)).unwrap();
+    let expected = json!({"tools": [{"type": "function"}], "user": "u", "made_up": {"a": [1]}});
+    assert_eq!(Value::Object(parsed.request.extra), expected);
+    assert!(parsed.stream && parsed.include_usage);
+}
+
+#[test]
+fn messages_come_in_every_shape() {
+    let body = json!({"messages": [
+        {"role": "developer", "content": [{"type": "text", "text": "be kind"}, "and brief"]},
+        {"role": "user", "content": "", "name": "ann"},
+        {"role": "assistant", "content": null, "tool_calls": [{"id": "c"}], "refusal": null, "extra": 1},
+        {"role": "tool", "content": [{"type": "text", "text": "42"}], "tool_call_id": "c"},
+        {"role": "function", "name": "f"},
+        {"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}], "tool_calls": null},
+    ]});
+    let messages = read(&body).unwrap().request.messages;
+    let roles: Vec<Role> = messages.iter().map(|message| message.role).collect();
+    assert_eq!(
+        roles,
+        [
+            Role::System,
+            Role::User,
+            Role::Assistant,
+            Role::Tool,
+            Role::Tool,
+            Role::User
+        ]
+    );
+    let texts: Vec<String> = messages.iter().map(Message::text).collect();
+    assert_eq!(texts, ["be kind\nand brief", "", "", "42", "", ""]);
+    assert_eq!(messages[1].name.as_deref(), Some("ann"));
+    assert_eq!(messages[2].tool_calls, [json!({"id": "c"})]);
+    assert_eq!(messages[3].tool_call_id.as_deref(), Some("c"));
+    assert_eq!(messages[5].content.first_non_text(), Some("image_url"));
+}
+
+#[test]
+fn stop_is_a_string_or_a_list() {
+    for (stop, expected) in [
+        (json!("x"), vec!["x"]),
+        (
+            json!(["a", "", "b", "c", "d", "e", "f"]),
+            vec!["a", "b", "c", "d", "e", "f"],
+        ),
+        (json!([]), vec![]),
+        (json!(""), vec![]),
+    ] {
+        assert_eq!(read(&with(json!({"stop": stop}))).unwrap().request.stop, expected);
+    }
+    assert_eq!(param_of(&with(json!({"stop": 3}))), "stop");
+    assert_eq!(param_of(&with(json!({"stop": ["a", 3]}))), "stop");
+}
+
+#[test]
+fn sampling_out_of_range_is_refused_by_name() {
+    let cases = [
+        ("temperature", json!(2.1)),
+        ("temperature", json!(-0.1)),
+        ("top_p", json!(1.5)),
+        ("top_p", json!(-1)),
+        ("min_p", json!(2)),
+        ("top_k", json!(-2)),
+        ("frequency_penalty", json!(-2.5)),
+        ("presence_penalty", json!(3)),
+        ("repetition_penalty", json!(0)),
+        ("max_tokens", json!(0)),
+        ("max_completion_tokens", json!(-1)),
+        ("n", json!(2)),
+        ("n", json!(0)),
+        ("logprobs", json!(true)),
+        ("temperature", json!("hot")),
+        ("max_tokens", json!(1.5)),
+        ("seed", json!("x")),
+        ("stream", json!("yes")),
+        ("model", json!(3)),
+    ];
+    for (param, value) in cases {
+        assert_eq!(param_of(&with(json!({param: value}))), param, "{value}");
+    }
+}
+
+#[test]
+fn sampling_at_the_ends_of_its_ranges_is_taken() {
+    let sampling = |fields: Value| read(&with(fields)).unwrap().request.sampling;
+    assert_eq!(sampling(json!({"temperature": 2, "top_p": 1})).temperature, Some(2.0));
+    assert_eq!(
+        sampling(json!({"top_p": 0})),
+        Sampling {
+            top_k: Some(1),
+            ..Sampling::default()
+        }
+    );
+    for off in [0, -1] {
+        assert_eq!(sampling(json!({"top_k": off})).top_k, None);
+    }
+    assert_eq!(sampling(json!({"seed": -1})).seed, None);
+    assert_eq!(sampling(json!({"seed": 0})).seed, Some(0));
+    assert_eq!(sampling(json!({"seed": -2})).seed, Some(u64::MAX - 1));
+    assert_eq!(sampling(json!({"presence_penalty": -2})).presence_penalty, Some(-2.0));
+}
+
+#[test]
+fn the_newer_name_of_the_token_limit_wins() {
+    let tokens = |fields: Value| read(&with(fields)).unwrap().request.max_tokens;
+    assert_eq!(tokens(json!({"max_tokens": 5})), Some(5));
+    assert_eq!(tokens(json!({"max_completion_tokens": 6})), Some(6));
+    assert_eq!(tokens(json!({"max_tokens": 5, "max_completion_tokens": 6})), Some(6));
+}
+
+#[test]
+fn errors_in_messages_name_the_place() {
+    let messages = |messages: Value| json!({"model": "m", "messages": messages});
+    assert_eq!(param_of(&json!({"model": "m"})), "messages");
+    assert_eq!(param_of(&messages(json!([]))), "messages");
+    assert_eq!(param_of(&messages(Value::Null)), "messages");
+    assert_eq!(param_of(&messages(json!("hi"))), "messages");
+    let user = json!({"role": "user", "content": "hi"});
+    assert_eq!(
+        param_of(&messages(json!([user, {"role": "king", "content": "hi"}]))),
+        "messages[1].role"
+    );
+    assert_eq!(
+        param_of(&messages(json!([user, {"role": "user", "content": 3}]))),
+        "messages[1].content"
+    );
+    assert_eq!(
+        param_of(&messages(json!([{"role": "user", "content": [{"text": "x"}]}]))),
+        "messages[0].content[0]"
+    );
+    assert_eq!(
+        param_of(&messages(json!([{"role": "user", "content": ["x", 3]}]))),
+        "messages[0].content[1]"
+    );
+    assert!(
+        read(&messages(json!([{"content": "hi"}])))
+            .unwrap_err()
+            .message
+            .contains("role")
+    );
+}
+
+#[test]
+fn metadata_may_name_the_conversation() {
+    let conversation = |metadata: Value| read(&with(json!({"metadata": metadata})));
+    assert_eq!(
+        conversation(json!({"conversation_id": "c1"}))
+            .unwrap()
+            .conversation
+            .as_deref(),
+        Some("c1")
+    );
+    for none in [
+        json!({}),
+        json!({"conversation_id": null}),
+        json!({"conversation_id": ""}),
+        json!({"x": 1}),
+    ] {
+        assert_eq!(conversation(none).unwrap().conversation, None);
+    }
+    assert_eq!(
+        conversation(json!({"conversation_id": 3}))
+            .unwrap_err()
+            .param
+            .as_deref(),
+        Some("metadata.conversation_id")
+    );
+}
+
+fn envelope() -> Envelope {
+    Envelope::new(Uuid::nil(), 1_700_000_000_999, "m".into())
+}
+
+#[test]
+fn a_whole_reply_is_openais() {
+    let reply = Collected {
+        text: "Hé 🐕".into(),
+        ..Collected::default()
+    };
+    let usage = Usage {
+        prompt_tokens: 3,
+        completion_tokens: 2,
+    };
+    let body = serde_json::to_string(&ChatCompletion::new(envelope(), reply, FinishReason::Stop, usage)).unwrap();
+    let expected = concat!(
+        r#"{"id":"chatcmpl-00000000000000000000000000000000","object":"chat.completion","created":1700000000,"#,
+        r#""model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Hé 🐕","refusal":null},"#,
+        r#""logprobs":null,"finish_reason":"stop"}],"#,
+        r#""usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}"#,
+    );
+    assert_eq!(body, expected);
+}
+
+#[test]
+fn content_is_null_beside_tool_calls_only() {
+    let mut calls = Collected::default();
+    calls.push(&Delta::ToolCall(
+        json!({"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}),
+    ));
+    let message = |reply| {
+        let reply = ChatCompletion::new(envelope(), reply, FinishReason::ToolCalls, Usage::default());
+        serde_json::to_value(&reply).unwrap()["choices"][0]["message"].clone()
+    };
+    let with_calls = message(calls);
+    assert_eq!(with_calls["content"], Value::Null);
+    assert_eq!(with_calls["tool_calls"][0]["function"]["name"], "f");
+    let empty = message(Collected::default());
+    assert_eq!((&empty["content"], empty.get("tool_calls")), (&json!(""), None));
+}
+
+#[test]
+fn pieces_of_tool_calls_always_have_an_index() {
+    assert_eq!(
+        ChunkDelta::tool_call(json!({"id": "c"})).tool_calls,
+        [json!({"id": "c", "index": 0})]
+    );
+    assert_eq!(
+        ChunkDelta::tool_call(json!({"index": 2})).tool_calls,
+        [json!({"index": 2})]
+    );
+}

@@ -1,0 +1,84 @@
+//! `GET /v1/models` and `/v1/models/{id}`: what may be asked for.
+
+use axum::Json;
+use axum::extract::{Path, State};
+use habit_engine::{EngineError, ModelInfo};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::api::error::{ApiError, ErrorBody};
+use crate::app::App;
+use crate::auth::Caller;
+
+/// A model, in OpenAI's shape.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Model {
+    /// The name by which requests ask for it.
+    #[schema(example = "smollm2-135m-instruct")]
+    pub id: String,
+    /// Always `model`.
+    #[schema(example = "model")]
+    pub object: &'static str,
+    /// When it was loaded or made, in Unix seconds.
+    pub created: i64,
+    /// Who made or serves it.
+    pub owned_by: String,
+    /// Tokens that prompt and reply may have together, where it is known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_window: Option<usize>,
+}
+
+/// All models, in OpenAI's shape.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ModelList {
+    /// Always `list`.
+    #[schema(example = "list")]
+    pub object: &'static str,
+    /// The models; the first is the default.
+    pub data: Vec<Model>,
+}
+
+impl From<ModelInfo> for Model {
+    fn from(info: ModelInfo) -> Self {
+        let ModelInfo {
+            id,
+            context_window,
+            owned_by,
+            created,
+        } = info;
+        Self {
+            id,
+            object: "model",
+            created,
+            owned_by,
+            context_window,
+        }
+    }
+}
+
+/// The models that can be asked.
+#[utoipa::path(
+    get, path = "/v1/models", tag = "models", operation_id = "listModels",
+    responses((status = 200, body = ModelList), (status = 401, body = ErrorBody)),
+)]
+pub async fn list(State(app): State<App>, _: Caller) -> Json<ModelList> {
+    Json(ModelList {
+        object: "list",
+        data: app.engine.models().into_iter().map(Model::from).collect(),
+    })
+}
+
+/// One of them. An id with slashes may be written with or without escaping them.
+#[utoipa::path(
+    get, path = "/v1/models/{id}", tag = "models", operation_id = "getModel",
+    params(("id" = String, Path, description = "The model's id.")),
+    responses((status = 200, body = Model), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)),
+)]
+pub async fn get(State(app): State<App>, _: Caller, Path(id): Path<String>) -> Result<Json<Model>, ApiError> {
+    let models = app.engine.models();
+    if let Some(info) = models.iter().find(|info| info.id == id) {
+        return Ok(Json(info.clone().into()));
+    }
+    let available = models.into_iter().map(|info| info.id).collect();
+    Err(EngineError::UnknownModel { model: id, available }.into())
+}

@@ -1,0 +1,62 @@
+//! What handlers share: the parts that `wiring.rs` chose.
+
+use std::sync::Arc;
+
+use habit_engine::{Embedder, Engine};
+use habit_memory::clock::Clock;
+use habit_memory::context::Slot;
+use habit_memory::index::Index;
+use habit_memory::indexer::Indexer;
+use habit_memory::journal::Journal;
+
+use crate::api::error::ApiError;
+use crate::config::Config;
+use crate::keys::KeyStore;
+use crate::lifecycle::Lifecycle;
+use crate::turn::TurnService;
+
+/// The running application; cheap to clone.
+#[derive(Clone)]
+pub struct App {
+    /// The configuration that it was built from.
+    pub config: Arc<Config>,
+    /// Model name -> engine, with admission.
+    pub engine: Arc<dyn Engine>,
+    /// The layers of a turn over `engine`.
+    pub turns: TurnService,
+    /// Memory's parts; `None` when this process only serves an engine (`habit worker`).
+    pub memory: Option<MemoryParts>,
+    /// The keys; `None` with `--no-auth`.
+    pub keys: Option<KeyStore>,
+    /// Shutdown, tasks.
+    pub lifecycle: Lifecycle,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+}
+
+impl App {
+    /// Memory's parts.
+    ///
+    /// # Errors
+    /// 404 in a process that has none.
+    pub fn memory(&self) -> Result<&MemoryParts, ApiError> {
+        let none =
+            || ApiError::not_found("this server only runs a model and keeps nothing; ask the gateway that uses it");
+        self.memory.as_ref().ok_or_else(none)
+    }
+}
+
+/// Memory, as handlers use it.
+#[derive(Clone)]
+pub struct MemoryParts {
+    /// The truth.
+    pub journal: Arc<dyn Journal>,
+    /// What finds.
+    pub index: Arc<dyn Index>,
+    /// Text to vectors.
+    pub embedder: Arc<dyn Embedder>,
+    /// Keeps the index up with the journal.
+    pub indexer: Indexer,
+    /// The context sources, also those that are switched off (0 chunks).
+    pub slots: Arc<[Slot]>,
+}

@@ -1,0 +1,134 @@
+//! `habit chat`: a conversation in the terminal.
+
+use anyhow::Context;
+use habit_engine::worker::Worker;
+use habit_engine::{Message, Role};
+use http::Method;
+use rustyline::DefaultEditor;
+use rustyline::error::ReadlineError;
+use uuid::Uuid;
+
+use super::ask::{engine, print_reply, request};
+use super::client::Connection;
+use crate::cli::{Chat, Common};
+use crate::wiring::Purpose;
+
+const HELP: &str = "\
+  /new     begin another conversation; memory stays
+  /clear   begin another conversation, clear the screen, and delete the documents given for this one
+  /help    this
+  /quit    leave (so does Ctrl-D); Ctrl-C stops an answer";
+
+/// Talks until the user leaves.
+///
+/// # Errors
+/// With what to do about it.
+pub async fn run(common: &Common, flags: Chat) -> anyhow::Result<()> {
+    let connection = Connection::open(common, &flags.target, Purpose::Gateway).await?;
+    let result = talk(&connection, flags).await;
+    connection.close().await;
+    result
+}
+
+/// One conversation, and what it takes to go on with it.
+struct Talk<'a> {
+    connection: &'a Connection,
+    engine: Worker,
+    model: Option<String>,
+    system: Option<String>,
+    conversation: String,
+    messages: Vec<Message>,
+}
+
+async fn talk(connection: &Connection, flags: Chat) -> anyhow::Result<()> {
+    let mut talk = Talk {
+        connection,
+        engine: engine(connection)?,
+        model: flags.model,
+        system: flags.system,
+        conversation: flags.conversation.unwrap_or_else(new_conversation),
+        messages: Vec::new(),
+    };
+    talk.restart();
+    println!(
+        "Talk to it; /help tells what else there is. Conversation {}",
+        talk.conversation
+    );
+    let mut editor = DefaultEditor::new().context("the terminal can't be read")?;
+    loop {
+        // Reading a line blocks, so it has a thread of its own; the editor comes back with the line.
+        let read;
+        (editor, read) = tokio::task::spawn_blocking(move || {
+            let line = editor.readline("> ");
+            (editor, line)
+        })
+        .await?;
+        let line = match read {
+            Ok(line) => line,
+            Err(ReadlineError::Interrupted) => continue,
+            Err(ReadlineError::Eof) => return Ok(()),
+            Err(error) => return Err(error).context("the terminal can't be read"),
+        };
+        let line = line.trim();
+        if line.is_empty() {
+            continue;
+        }
+        // A line that is not in the history is still answered.
+        let _ = editor.add_history_entry(line);
+        match line {
+            "/quit" | "/exit" => return Ok(()),
+            "/help" => println!("{HELP}"),
+            "/new" => talk.begin_another(),
+            "/clear" => talk.clear(&mut editor).await?,
+            command if command.starts_with('/') => println!("there is no {command}\n{HELP}"),
+            words => talk.say(words).await,
+        }
+    }
+}
+
+impl Talk<'_> {
+    /// Asks, prints the answer, and keeps both; a failed or stopped answer is left out.
+    async fn say(&mut self, words: &str) {
+        self.messages.push(Message::new(Role::User, words));
+        let request = request(self.model.clone(), self.messages.clone(), Some(&self.conversation));
+        let answer = tokio::select! {
+            answer = print_reply(&self.engine, request) => answer,
+            _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped")),
+        };
+        match answer {
+            Ok(text) => self.messages.push(Message::new(Role::Assistant, text)),
+            Err(error) => {
+                self.messages.pop();
+                eprintln!("\n{error:#}");
+            }
+        }
+    }
+
+    fn begin_another(&mut self) {
+        self.conversation = new_conversation();
+        self.restart();
+        println!("Conversation {}", self.conversation);
+    }
+
+    async fn clear(&mut self, editor: &mut DefaultEditor) -> anyhow::Result<()> {
+        let delete = self.connection.request(Method::DELETE, "/v1/documents");
+        self.connection
+            .json(delete.query(&[("conversation", &self.conversation)]))
+            .await?;
+        editor.clear_screen()?;
+        self.begin_another();
+        Ok(())
+    }
+
+    fn restart(&mut self) {
+        self.messages = self
+            .system
+            .iter()
+            .map(|text| Message::new(Role::System, text))
+            .collect();
+    }
+}
+
+fn new_conversation() -> String {
+    Uuid::now_v7().to_string()
+}

@@ -1,0 +1,78 @@
+//! `[memory]`: what is remembered, and how much of it is put before the model.
+
+use serde::{Deserialize, Serialize};
+
+use super::ConfigError;
+
+/// Passages of one source that a turn may get, at most.
+const MAX_CHUNKS: usize = 10;
+
+/// What is remembered, and how much of it is put before the model.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Memory {
+    /// Whether memory adds to prompts. Turns are recorded either way; a request can also say `X-Habit-Memory: off`.
+    pub on: bool,
+    /// The model that turns text into vectors: a name from `habit models list`, or a directory. Another one needs
+    /// `habit reindex`: vectors of different models can't be compared.
+    pub embedder: String,
+    /// Earlier turns that a turn may get, 0 (off) to 10.
+    pub recalled: usize,
+    /// Passages of the user's and the team's documents, 0 (off) to 10.
+    pub persistent: usize,
+    /// Passages of the conversation's own documents, 0 (off) to 10.
+    pub inference: usize,
+    /// Tokens that all of them may take together; never more than a third of the model's window. Small models get
+    /// worse, not better, with more than a few thousand.
+    pub tokens: usize,
+    /// Milliseconds that a source has to answer; a late one contributes nothing to that turn.
+    pub deadline_ms: u64,
+    /// Whether memory may be sent to an upstream on another machine. Off, because what was said to a local model was
+    /// not said to anyone else. An upstream on a loopback address is this machine and needs no leave.
+    pub send_to_upstream: bool,
+}
+
+impl Default for Memory {
+    fn default() -> Self {
+        Self {
+            on: true,
+            embedder: "all-minilm-l6-v2".to_owned(),
+            recalled: 4,
+            persistent: 4,
+            inference: 4,
+            tokens: 2000,
+            // Searches take tens of milliseconds; a busy machine that is making another reply takes a few times that.
+            deadline_ms: 500,
+            send_to_upstream: false,
+        }
+    }
+}
+
+impl Memory {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let chunks = [
+            ("recalled", self.recalled),
+            ("persistent", self.persistent),
+            ("inference", self.inference),
+        ];
+        for (field, chunks) in chunks {
+            if chunks > MAX_CHUNKS {
+                let why = format!("{chunks} is too many; it may be 0 (off) to {MAX_CHUNKS}");
+                return Err(ConfigError::bad(&format!("memory.{field}"), why));
+            }
+        }
+        if self.deadline_ms == 0 {
+            return Err(ConfigError::bad(
+                "memory.deadline_ms",
+                "must be at least 1; `on = false` turns memory off",
+            ));
+        }
+        if self.embedder.trim().is_empty() {
+            return Err(ConfigError::bad(
+                "memory.embedder",
+                "is empty; the default is `all-minilm-l6-v2`",
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+//! The API's description, made from the handlers. `openapi.yaml` at the root of the project is a copy that a test
+//! compares: a change of the API is seen in review.
+
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::tag::TagBuilder;
+use utoipa::openapi::{Components, ContactBuilder, Info, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Server};
+
+use crate::routes;
+
+/// What stands above the routes.
+pub(crate) fn head() -> OpenApi {
+    let mut components = Components::new();
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some(
+        "A key, `hb-…`: `habit keys create` makes one. `x-api-key` and `api-key` headers carry it as well.",
+    ));
+    components.add_security_scheme("key", SecurityScheme::Http(bearer.build()));
+    let tags = [
+        ("chat", "Conversations, in OpenAI's shape."),
+        ("models", "What may be asked, in OpenAI's shape."),
+        (
+            "turns",
+            "What was recorded of each turn, and what memory put before the model.",
+        ),
+        (
+            "documents",
+            "What a user, a team or a conversation gave memory to read.",
+        ),
+        ("administration", "Keys of a team, and the index; for admin keys."),
+        ("server", "The server itself."),
+    ];
+    let tags = tags.map(|(name, text)| TagBuilder::new().name(name).description(Some(text)).build());
+    OpenApiBuilder::new()
+        .info(info())
+        .servers(Some([Server::new("http://127.0.0.1:8420")]))
+        .components(Some(components))
+        .security(Some([SecurityRequirement::new("key", Vec::<String>::new())]))
+        .tags(Some(tags))
+        .build()
+}
+
+fn info() -> Info {
+    InfoBuilder::new()
+        .title("Habit")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(
+            "An OpenAI-compatible inference gateway that remembers. Every path also answers without `/v1`. Every reply \
+             has an `x-request-id`; every error has the shape of `ErrorBody`.",
+        ))
+        .contact(Some(ContactBuilder::new().name(Some("Habit")).build()))
+        .license(Some(
+            LicenseBuilder::new()
+                .name("Apache-2.0")
+                .identifier(Some("Apache-2.0"))
+                .build(),
+        ))
+        .build()
+}
+
+/// The description as YAML.
+///
+/// # Errors
+/// If it can't be written as YAML, which would be a bug.
+pub fn yaml() -> Result<String, Box<dyn std::error::Error + Send + Sync>> {
+    Ok(routes::documented().to_yaml()?)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_copy_at_the_root_is_current() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../openapi.yaml");
+        let copy = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            copy == super::yaml().unwrap(),
+            "the API changed: run `habit openapi > openapi.yaml` and look at the diff"
+        );
+    }
+
+    #[test]
+    fn every_operation_has_its_own_id() {
+        let document = serde_json::to_value(crate::routes::documented()).unwrap();
+        let mut ids = Vec::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            assert!(path.starts_with("/v1/") || path == "/health", "{path}");
+            ids.extend(
+                item.as_object()
+                    .unwrap()
+                    .values()
+                    .filter_map(|operation| operation["operationId"].as_str()),
+            );
+        }
+        let unique: std::collections::HashSet<_> = ids.iter().collect();
+        assert_eq!(unique.len(), ids.len(), "{ids:?}");
+    }
+}

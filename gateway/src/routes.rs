@@ -1,0 +1,60 @@
+//! The table of URLs. All of it also answers without `/v1`, and with slashes too many (see `http/path.rs`).
+
+use axum::Router;
+use axum::response::{IntoResponse, Response};
+use http::{Method, Uri, header};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::api::error::ApiError;
+use crate::api::{chat, documents, health, keys, models, turns};
+use crate::app::App;
+use crate::{http as stack, openapi};
+
+/// Everything that this server answers, behind the whole HTTP stack.
+pub fn router(app: App) -> Router {
+    let (routes, _) = table().split_for_parts();
+    let routes = routes
+        .route("/openapi.yaml", axum::routing::get(document))
+        .fallback(no_such_route)
+        .method_not_allowed_fallback(no_such_method)
+        .with_state(app.clone());
+    stack::stack(routes, app)
+}
+
+/// The documentation of all routes.
+#[must_use]
+pub fn documented() -> OpenApi {
+    table().split_for_parts().1
+}
+
+fn table() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(openapi::head())
+        .routes(routes!(chat::completions))
+        .routes(routes!(models::list))
+        .routes(routes!(models::get))
+        .routes(routes!(turns::list))
+        .routes(routes!(turns::get, turns::delete))
+        .routes(routes!(documents::list, documents::upload, documents::clear))
+        .routes(routes!(documents::get, documents::delete))
+        .routes(routes!(documents::search))
+        .routes(routes!(keys::list, keys::create))
+        .routes(routes!(keys::revoke))
+        .routes(routes!(keys::reindex))
+        .routes(routes!(health::health))
+}
+
+/// The API's description; not in itself.
+async fn document() -> Result<Response, ApiError> {
+    let yaml = openapi::yaml().map_err(|error| ApiError::internal(error.to_string()))?;
+    Ok(([(header::CONTENT_TYPE, "application/yaml")], yaml).into_response())
+}
+
+async fn no_such_route(method: Method, uri: Uri) -> ApiError {
+    ApiError::unknown_route(&method, uri.path())
+}
+
+async fn no_such_method(method: Method, uri: Uri) -> ApiError {
+    ApiError::method_not_allowed(&method, uri.path())
+}

@@ -1,0 +1,115 @@
+//! Fits what the sources proposed into the model's window, in front of the last user message. What is put in is in
+//! the trace. Without passages, messages go through untouched and uncounted.
+//!
+//! The engine, not this layer, decides whether the client's own messages fit: when they leave no room, or can't be
+//! counted, memory is left out and the engine says what is wrong in its own words.
+
+use std::sync::Arc;
+use std::task::{self, Poll};
+
+use futures::future::BoxFuture;
+use habit_engine::Engine;
+use habit_memory::assembly::{Budget, assemble};
+use habit_memory::passage::Passage;
+use tower::{Layer, Service};
+
+use super::{Reply, Turn, TurnError, route};
+
+/// The share of the window that is kept for the reply when the request names no `max_tokens`: a quarter.
+const REPLY_SHARE: usize = 4;
+
+/// What the layer needs.
+#[derive(Clone)]
+pub struct AssembleParts {
+    /// Counts tokens for the model that will answer.
+    pub engine: Arc<dyn Engine>,
+    /// Tokens that memory may take, at most.
+    pub memory_tokens: usize,
+}
+
+/// See the module.
+#[derive(Clone)]
+pub struct AssembleLayer {
+    parts: AssembleParts,
+}
+
+/// A layer over these parts.
+#[must_use]
+pub fn layer(parts: AssembleParts) -> AssembleLayer {
+    AssembleLayer { parts }
+}
+
+impl<S> Layer<S> for AssembleLayer {
+    type Service = Assemble<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        Assemble {
+            inner,
+            parts: self.parts.clone(),
+        }
+    }
+}
+
+/// The layer's service.
+#[derive(Clone)]
+pub struct Assemble<S> {
+    inner: S,
+    parts: AssembleParts,
+}
+
+impl<S> Service<Turn> for Assemble<S>
+where
+    S: Service<Turn, Response = Reply, Error = TurnError> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Reply;
+    type Error = TurnError;
+    type Future = BoxFuture<'static, Result<Reply, TurnError>>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), TurnError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut turn: Turn) -> Self::Future {
+        let injected = self.parts.fit(&mut turn);
+        let reply = self.inner.call(turn);
+        Box::pin(async move {
+            let mut reply = reply.await?;
+            reply.trace.injected = injected;
+            Ok(reply)
+        })
+    }
+}
+
+impl AssembleParts {
+    /// Puts what fits into the turn's messages and says what that is.
+    fn fit(&self, turn: &mut Turn) -> Vec<Passage> {
+        let passages = std::mem::take(&mut turn.passages);
+        if passages.is_empty() {
+            return Vec::new();
+        }
+        let model = route::resolve(&*self.engine, &turn.request.model);
+        let Some(counter) = self.engine.token_counter(&model) else {
+            return Vec::new();
+        };
+        let window = counter.context_window();
+        let budget = Budget {
+            context_window: window,
+            reply_tokens: turn.request.max_tokens.unwrap_or(window / REPLY_SHARE),
+            memory_tokens: self.memory_tokens,
+        };
+        match assemble(&turn.request.messages, passages, &budget, &*counter) {
+            Ok(assembled) => {
+                turn.request.messages = assembled.messages;
+                assembled.injected
+            }
+            Err(error) => {
+                tracing::debug!("memory was left out of a turn: {error}");
+                Vec::new()
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! Asks memory what it knows about what is asked now: all sources at the same time, each with its deadline. What they
+//! propose travels in [`Turn::passages`] to the assemble layer; how they fared is in the trace. Never fails a turn.
+
+use std::sync::Arc;
+use std::task::{self, Poll};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use habit_engine::{Embedder, Role};
+use habit_memory::context::{Gathered, Request, Slot, SourceReport, gather};
+use tower::{Layer, Service};
+
+use super::{Reply, Turn, TurnError};
+
+/// How much of the last user message is looked for, in characters. The default embedder reads 256 tokens, which is
+/// about this much; long pastes say what they want at their beginning or their end, so that half is taken of each.
+const QUERY_CHARS: usize = 1000;
+
+/// What the layer needs.
+#[derive(Clone)]
+pub struct ContextParts {
+    /// The sources that are switched on, with their limits.
+    pub slots: Arc<[Slot]>,
+    /// Turns the query into a vector, once for all sources.
+    pub embedder: Arc<dyn Embedder>,
+    /// A vector that is later than this is not waited for: the sources then search by words alone.
+    pub embed_deadline: Duration,
+    /// False where the engine is an outside upstream and the configuration does not allow that memory goes there.
+    pub may_leave: bool,
+}
+
+/// See the module.
+#[derive(Clone)]
+pub struct ContextLayer {
+    parts: ContextParts,
+}
+
+/// A layer over these parts.
+#[must_use]
+pub fn layer(parts: ContextParts) -> ContextLayer {
+    ContextLayer { parts }
+}
+
+impl<S> Layer<S> for ContextLayer {
+    type Service = GatherContext<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        GatherContext {
+            inner,
+            parts: self.parts.clone(),
+        }
+    }
+}
+
+/// The layer's service.
+#[derive(Clone)]
+pub struct GatherContext<S> {
+    inner: S,
+    parts: ContextParts,
+}
+
+impl<S> Service<Turn> for GatherContext<S>
+where
+    S: Service<Turn, Response = Reply, Error = TurnError> + Clone + Send + 'static,
+    S::Future: Send,
+{
+    type Response = Reply;
+    type Error = TurnError;
+    type Future = BoxFuture<'static, Result<Reply, TurnError>>;
+
+    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), TurnError>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut turn: Turn) -> Self::Future {
+        // The service that was polled ready is the one that is called; the clone takes its place.
+        let clone = self.inner.clone();
+        let mut inner = std::mem::replace(&mut self.inner, clone);
+        let parts = self.parts.clone();
+        Box::pin(async move {
+            let Gathered { passages, reports } = parts.look_up(&turn).await;
+            turn.passages.extend(passages);
+            let mut reply = inner.call(turn).await?;
+            reply.trace.sources = reports;
+            Ok(reply)
+        })
+    }
+}
+
+impl ContextParts {
+    async fn look_up(&self, turn: &Turn) -> Gathered {
+        if !turn.memory.reads() || self.slots.iter().all(|slot| slot.chunks == 0) {
+            return Gathered::default();
+        }
+        if !self.may_leave {
+            return self.kept_home();
+        }
+        let Some(query) = query(turn) else {
+            return Gathered::default();
+        };
+        let vector = self.embed(&query).await;
+        let request = Request {
+            scope: turn.scope.clone(),
+            messages: Arc::new(turn.request.messages.clone()),
+            query,
+            vector,
+            // Each slot has its own limit.
+            limit: 0,
+        };
+        gather(&self.slots, &request).await
+    }
+
+    async fn embed(&self, query: &str) -> Option<Arc<Vec<f32>>> {
+        let embedding = self.embedder.embed(vec![query.to_owned()]);
+        match tokio::time::timeout(self.embed_deadline, embedding).await {
+            Ok(Ok(mut vectors)) => vectors.pop().map(Arc::new),
+            Ok(Err(error)) => {
+                tracing::warn!("recall goes by words alone in this turn: {error}");
+                None
+            }
+            Err(_) => {
+                let deadline_ms = super::millis(self.embed_deadline);
+                tracing::debug!(
+                    deadline_ms,
+                    "recall goes by words alone in this turn: the embedder was late"
+                );
+                None
+            }
+        }
+    }
+
+    /// The reports of sources that were not asked, so that a turn's record says why nothing was injected.
+    fn kept_home(&self) -> Gathered {
+        let why =
+            "not asked: memory is not sent to an outside upstream; set memory.send_to_upstream = true to allow it";
+        let on = self.slots.iter().filter(|slot| slot.chunks > 0);
+        let reports = on.map(|slot| SourceReport {
+            source: slot.source.kind(),
+            found: 0,
+            took_ms: 0.0,
+            problem: Some(why.to_owned()),
+        });
+        Gathered {
+            passages: Vec::new(),
+            reports: reports.collect(),
+        }
+    }
+}
+
+/// What is looked for: the last user message, cut to [`QUERY_CHARS`]. `None` if nothing is asked.
+fn query(turn: &Turn) -> Option<String> {
+    let asked = turn
+        .request
+        .messages
+        .iter()
+        .rev()
+        .find(|message| message.role == Role::User)?
+        .text();
+    let asked = asked.trim();
+    (!asked.is_empty()).then(|| cut(asked))
+}
+
+fn cut(text: &str) -> String {
+    let half = QUERY_CHARS / 2;
+    if text.chars().count() <= QUERY_CHARS {
+        return text.to_owned();
+    }
+    let head = text.char_indices().nth(half).map_or(text.len(), |(at, _)| at);
+    let tail = text.char_indices().nth_back(half - 1).map_or(0, |(at, _)| at);
+    format!("{} {}", &text[..head], &text[tail..])
+}
+
+#[cfg(test)]
+mod tests;

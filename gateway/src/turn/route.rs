@@ -1,0 +1,67 @@
+//! The innermost layer: resolves the model's name and asks the engine. Notes how long everything before it took.
+
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use futures::future::BoxFuture;
+use habit_engine::Engine;
+use tower::Service;
+
+use super::{Reply, Trace, Turn, TurnError};
+
+/// The name that, like an empty one, stands for whatever the server serves first.
+pub const DEFAULT_MODEL: &str = "default";
+
+/// Asks the engine.
+#[derive(Clone)]
+pub struct Route {
+    engine: Arc<dyn Engine>,
+}
+
+impl Route {
+    /// Over this engine (usually a fleet behind admission).
+    #[must_use]
+    pub fn new(engine: Arc<dyn Engine>) -> Self {
+        Self { engine }
+    }
+}
+
+/// The model that a request means: the engine's first for an empty name or `default`, unless a model is really
+/// called that.
+#[must_use]
+pub fn resolve(engine: &dyn Engine, model: &str) -> String {
+    if !model.is_empty() && model != DEFAULT_MODEL {
+        return model.to_owned();
+    }
+    let models = engine.models();
+    let named = models.iter().find(|info| info.id == model);
+    named
+        .or(models.first())
+        .map_or_else(|| model.to_owned(), |info| info.id.clone())
+}
+
+impl Service<Turn> for Route {
+    type Response = Reply;
+    type Error = TurnError;
+    type Future = BoxFuture<'static, Result<Reply, TurnError>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), TurnError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, turn: Turn) -> Self::Future {
+        let engine = Arc::clone(&self.engine);
+        Box::pin(async move {
+            let mut request = turn.request;
+            request.model = resolve(&*engine, &request.model);
+            let trace = Trace {
+                model: request.model.clone(),
+                conversation: turn.scope.conversation().map(str::to_owned),
+                context_ms: super::millis(turn.arrived.elapsed()),
+                ..Trace::default()
+            };
+            let deltas = engine.chat(request).await?;
+            Ok(Reply { deltas, trace })
+        })
+    }
+}

@@ -1,0 +1,58 @@
+//! The layers of a turn, in order, with a reason each. Which of them are on is the configuration's business: a layer
+//! that is absent here is off.
+
+use std::sync::Arc;
+
+use habit_engine::Engine;
+use tower::ServiceBuilder;
+use tower::util::BoxCloneSyncService;
+
+use super::TurnService;
+use super::assemble::AssembleLayer;
+use super::context::ContextLayer;
+use super::record::RecordLayer;
+use super::route::Route;
+
+/// What a stack is built from. A process without memory (`habit worker`) has no layers, only the engine.
+#[derive(Clone)]
+pub struct Stack {
+    /// Records turns; see [`super::record::layer`].
+    pub record: Option<RecordLayer>,
+    /// Asks memory; see [`super::context::layer`].
+    pub context: Option<ContextLayer>,
+    /// Fits what memory gave; see [`super::assemble::layer`].
+    pub assemble: Option<AssembleLayer>,
+    /// Answers.
+    pub engine: Arc<dyn Engine>,
+}
+
+impl Stack {
+    /// The engine and nothing else.
+    #[must_use]
+    pub fn bare(engine: Arc<dyn Engine>) -> Self {
+        Self {
+            record: None,
+            context: None,
+            assemble: None,
+            engine,
+        }
+    }
+}
+
+/// Puts the layers together, outermost first.
+#[must_use]
+pub fn build(stack: Stack) -> TurnService {
+    let layers = ServiceBuilder::new()
+        // Outermost: it keeps the messages as the client sent them, sees every outcome of the layers below, and
+        // finds out which conversation this is before any of them asks memory.
+        .option_layer(stack.record)
+        // Before assembly: proposes more than fits, so that assembly has a choice.
+        .option_layer(stack.context)
+        // Last before the engine: nothing adds to the prompt once it has been measured.
+        .option_layer(stack.assemble);
+    // Innermost: aliases are resolved where the engine is asked, so that all layers see the client's own request.
+    BoxCloneSyncService::new(layers.service(Route::new(stack.engine)))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,291 @@
+//! The one place that names concrete backends: from a [`Config`] to an [`App`]. Everything else sees traits.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use habit_engine::admission::Admission;
+use habit_engine::embedder::MiniLm;
+use habit_engine::fleet::Fleet;
+use habit_engine::models::{Progress, Store, Weights};
+use habit_engine::worker::{Worker, WorkerOptions};
+use habit_engine::{Embedder, Engine};
+use habit_memory::clock::{Clock, SystemClock};
+use habit_memory::context::{self, ContextSource, Recalled, Slot};
+use habit_memory::index::Index;
+use habit_memory::indexer::Indexer;
+use habit_memory::journal::Journal;
+use habit_memory::store::lance::LanceIndex;
+use habit_memory::store::sea::SeaJournal;
+
+use crate::app::{App, MemoryParts};
+use crate::config::{self, Config};
+use crate::keys::KeyStore;
+use crate::lifecycle::Lifecycle;
+use crate::turn::stack::{self, Stack};
+use crate::turn::{assemble, context as context_layer, record};
+
+/// Replies at the same time from a model in this process (see `engine.max_running`).
+const OWN_RUNNING: usize = 1;
+
+/// Replies at the same time from an upstream: enough for any that this gateway is likely to have in front of it, and a
+/// bound if it hangs.
+const UPSTREAM_RUNNING: usize = 64;
+
+/// What a process is for: it loads no more than that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// `habit serve`: an engine and memory.
+    Gateway,
+    /// `habit worker`: an engine, and nothing that is kept.
+    Worker,
+    /// `habit ingest` and the like: memory only; nobody chats with it.
+    Memory,
+    /// `habit reindex`: as [`Purpose::Memory`], with an empty index, whatever the old one was made with.
+    Reindex,
+}
+
+/// What an [`App`] is put together from.
+pub struct Backends {
+    /// Answers.
+    pub engine: Arc<dyn Engine>,
+    /// Remembers; `None` in a worker.
+    pub memory: Option<Remembering>,
+    /// Knows who may ask; `None` with `--no-auth`.
+    pub keys: Option<KeyStore>,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Ends it all.
+    pub lifecycle: Lifecycle,
+}
+
+/// Memory's backends.
+pub struct Remembering {
+    /// The truth.
+    pub journal: Arc<dyn Journal>,
+    /// What finds.
+    pub index: Arc<dyn Index>,
+    /// Text to vectors.
+    pub embedder: Arc<dyn Embedder>,
+}
+
+/// Builds what the configuration names: opens the data, fetches and loads models. `progress` hears of long work.
+///
+/// # Errors
+/// With what to do about it: no disk, no network, a broken model, an index of another embedder.
+pub async fn build(
+    config: Config,
+    purpose: Purpose,
+    lifecycle: Lifecycle,
+    progress: Arc<dyn Progress>,
+) -> anyhow::Result<App> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let store = Store::open(config.models_dir()?)?;
+    // Data first: it is quick, and a full or read-only disk should not be found out after a download.
+    let (mut memory, mut keys) = (None, None);
+    if purpose != Purpose::Worker {
+        let data_dir = config.data_dir()?;
+        let journal = SeaJournal::open(&config::database_path(&data_dir)).await?;
+        keys = config
+            .auth
+            .required
+            .then(|| KeyStore::new(journal.connection(), Arc::clone(&clock)));
+        let embedder = embedder(&config, &store, Arc::clone(&progress)).await?;
+        let folder = config::index_path(&data_dir);
+        let index = match purpose {
+            Purpose::Reindex => LanceIndex::rebuild(&folder, embedder.dimensions(), embedder.id()).await?,
+            _ => LanceIndex::open(&folder, embedder.dimensions(), embedder.id()).await?,
+        };
+        memory = Some(Remembering {
+            journal: Arc::new(journal),
+            index: Arc::new(index),
+            embedder,
+        });
+    }
+    let engine: Arc<dyn Engine> = match purpose {
+        Purpose::Memory | Purpose::Reindex => Arc::new(Fleet::default()),
+        Purpose::Gateway | Purpose::Worker => engine(&config, &store, progress).await?,
+    };
+    Ok(assemble(
+        config,
+        Backends {
+            engine,
+            memory,
+            keys,
+            clock,
+            lifecycle,
+        },
+    ))
+}
+
+/// Puts an application together from its backends, whatever they are. Must be called in a tokio runtime.
+#[must_use]
+pub fn assemble(config: Config, backends: Backends) -> App {
+    let config = Arc::new(config);
+    let Backends {
+        engine,
+        memory,
+        keys,
+        clock,
+        lifecycle,
+    } = backends;
+    let memory = memory.map(|memory| remember(&config, memory, &lifecycle));
+    let turns = stack::build(match &memory {
+        Some(memory) => layers(&config, memory, &engine, &lifecycle),
+        None => Stack::bare(Arc::clone(&engine)),
+    });
+    App {
+        config,
+        engine,
+        turns,
+        memory,
+        keys,
+        lifecycle,
+        clock,
+    }
+}
+
+/// Which layers a turn passes; their order is in `turn/stack.rs`.
+fn layers(config: &Config, memory: &MemoryParts, engine: &Arc<dyn Engine>, lifecycle: &Lifecycle) -> Stack {
+    let record = record::layer(record::RecordParts {
+        journal: Arc::clone(&memory.journal),
+        indexer: Some(memory.indexer.clone()),
+        lifecycle: lifecycle.clone(),
+    });
+    let context = context_layer::layer(context_layer::ContextParts {
+        slots: Arc::clone(&memory.slots),
+        embedder: Arc::clone(&memory.embedder),
+        // Half of a source's time: the sources then still have theirs.
+        embed_deadline: Duration::from_millis(config.memory.deadline_ms.div_ceil(2)),
+        may_leave: config.memory_may_reach_engine(),
+    });
+    let assemble = assemble::layer(assemble::AssembleParts {
+        engine: Arc::clone(engine),
+        memory_tokens: config.memory.tokens,
+    });
+    Stack {
+        record: Some(record),
+        context: config.memory.on.then_some(context),
+        assemble: config.memory.on.then_some(assemble),
+        engine: Arc::clone(engine),
+    }
+}
+
+/// Memory with its background work and its sources.
+fn remember(config: &Config, memory: Remembering, lifecycle: &Lifecycle) -> MemoryParts {
+    let Remembering {
+        journal,
+        index,
+        embedder,
+    } = memory;
+    let (indexer, task) = Indexer::spawn(
+        Arc::clone(&journal),
+        Arc::clone(&index),
+        Arc::clone(&embedder),
+        lifecycle.soft().clone(),
+    );
+    drop(lifecycle.spawn(task));
+    let deadline = Duration::from_millis(config.memory.deadline_ms);
+    let slot = |source: Arc<dyn ContextSource>, chunks| Slot {
+        source,
+        chunks,
+        deadline,
+    };
+    let options = context::Options::default;
+    let (j, i, wake) = (|| Arc::clone(&journal), || Arc::clone(&index), || Some(indexer.clone()));
+    let slots = [
+        slot(
+            Arc::new(Recalled::new(j(), i(), wake(), options())),
+            config.memory.recalled,
+        ),
+        slot(
+            context::persistent(j(), i(), wake(), options()),
+            config.memory.persistent,
+        ),
+        slot(context::inference(j(), i(), wake(), options()), config.memory.inference),
+    ];
+    MemoryParts {
+        journal,
+        index,
+        embedder,
+        indexer,
+        slots: Arc::new(slots),
+    }
+}
+
+async fn embedder(config: &Config, store: &Store, progress: Arc<dyn Progress>) -> anyhow::Result<Arc<dyn Embedder>> {
+    let name = &config.memory.embedder;
+    let model = store
+        .resolve(name, progress)
+        .await
+        .with_context(|| format!("the embedder `{name}`"))?;
+    let Weights::Safetensors(dir) = model.weights else {
+        anyhow::bail!(
+            "the embedder `{name}` is a chat model; set memory.embedder to a BERT-class model in safetensors"
+        );
+    };
+    let threads = config.engine.threads;
+    // Reading the weights blocks.
+    let loaded = tokio::task::spawn_blocking(move || MiniLm::load(&dir, threads)).await?;
+    Ok(Arc::new(loaded.with_context(|| format!("the embedder `{name}`"))?))
+}
+
+/// The engine that the configuration names, in a fleet, behind admission.
+async fn engine(config: &Config, store: &Store, progress: Arc<dyn Progress>) -> anyhow::Result<Arc<dyn Engine>> {
+    let engine: Arc<dyn Engine> = match &config.engine.upstream.url {
+        Some(url) => {
+            let worker = Worker::new(WorkerOptions {
+                base_url: url.clone(),
+                api_key: config.engine.upstream.key.as_ref().map(|key| key.expose().to_owned()),
+                name: config.engine.upstream.display_name(),
+            })?;
+            worker.connect().await.with_context(|| format!("the upstream {url}"))?;
+            Arc::new(worker)
+        }
+        None => embedded(config, store, progress).await?,
+    };
+    let running = match (config.engine.max_running, &config.engine.upstream.url) {
+        (0, Some(_)) => UPSTREAM_RUNNING,
+        (0, None) => OWN_RUNNING,
+        (running, _) => running,
+    };
+    let admitted = Admission::new(engine, running, config.engine.max_waiting);
+    Ok(Arc::new(Fleet::new(vec![Arc::new(admitted)])))
+}
+
+#[cfg(feature = "embedded")]
+async fn embedded(config: &Config, store: &Store, progress: Arc<dyn Progress>) -> anyhow::Result<Arc<dyn Engine>> {
+    use habit_engine::embedded::{Embedded, EmbeddedOptions, check_cpu};
+
+    check_cpu()?;
+    let name = &config.engine.model;
+    let model = store
+        .resolve(name, progress)
+        .await
+        .with_context(|| format!("the model `{name}`"))?;
+    let options = EmbeddedOptions {
+        threads: (config.engine.threads > 0).then_some(config.engine.threads),
+        context_window: config.engine.context_window,
+        ..EmbeddedOptions::default()
+    };
+    let engine = Embedded::load(model, options)
+        .await
+        .with_context(|| format!("the model `{name}`"))?;
+    Ok(Arc::new(engine))
+}
+
+#[cfg(not(feature = "embedded"))]
+async fn embedded(_: &Config, _: &Store, _: Arc<dyn Progress>) -> anyhow::Result<Arc<dyn Engine>> {
+    anyhow::bail!("this habit was built without an engine of its own; name a server with --upstream URL")
+}
+
+/// The keys of a data directory, for commands on the machine where it is: who may write its files may make keys.
+///
+/// # Errors
+/// If the database can't be opened.
+pub async fn open_keys(config: &Config) -> anyhow::Result<KeyStore> {
+    let path: PathBuf = config::database_path(&config.data_dir()?);
+    let journal = SeaJournal::open(&path).await?;
+    Ok(KeyStore::new(journal.connection(), Arc::new(SystemClock)))
+}

@@ -1,0 +1,14 @@
+//! Tests of the real binary: real processes, real files, real signals. `make test` sets what they need:
+//! `HABIT_TEST_MODELS` (a model store with the default model and embedder) and `HABIT_TEST_VENV` (Python clients).
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
+mod bad_input;
+mod chat_command;
+mod crash;
+mod documents;
+mod process;
+mod remembered;
+mod sdk;
+mod shutdown;
+mod upstream;
+mod worker;

@@ -1,0 +1,261 @@
+//! No route shows, changes or deletes what belongs to another team, or to another user of the same team. One case a
+//! route; `tests/auth.rs` has the list of routes.
+
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+
+use habit_gateway::testing::TestApp;
+use http::StatusCode;
+use serde_json::{Value, json};
+
+const SECRET: &[u8] = b"The vault of acme opens with the word Heron.";
+const QUESTION: &str = "Which word opens the vault of acme?";
+
+/// What ann of acme has: a turn, documents of all three places, a key; and everyone else's keys.
+struct World {
+    test: TestApp,
+    ann: String,
+    /// Another team; another user of the same team.
+    strangers: [String; 2],
+    turn: String,
+    own: String,
+    team_wide: String,
+    in_conversation: String,
+}
+
+async fn world() -> World {
+    let test = TestApp::start().await;
+    let ann = test.admin_key("acme", "ann").await;
+    // The same user name in another team is another person.
+    let strangers = [
+        test.admin_key("other", "ann").await,
+        test.admin_key("acme", "bob").await,
+    ];
+    let said = test
+        .post(
+            "/v1/chat/completions",
+            &ann,
+            &json!({
+                "messages": [{"role": "user", "content": "The vault of acme opens with the word Heron."}],
+                "metadata": {"conversation_id": "c1"},
+            }),
+        )
+        .await;
+    assert_eq!(said.status, StatusCode::OK, "{}", said.text());
+    let turn = said.headers["x-habit-turn"].to_str().unwrap().to_owned();
+    let id = |reply: Value| reply["data"][0]["id"].as_str().unwrap().to_owned();
+    let own = id(test.upload(&ann, &[("own.txt", SECRET)], &[]).await.json());
+    let team_wide = id(test
+        .upload(
+            &ann,
+            &[("team.txt", b"The garage opens at seven.")],
+            &[("team_wide", "true")],
+        )
+        .await
+        .json());
+    let in_conversation = id(test
+        .upload(&ann, &[("conv.txt", SECRET)], &[("conversation", "c1")])
+        .await
+        .json());
+    test.indexed().await;
+    World {
+        test,
+        ann,
+        strangers,
+        turn,
+        own,
+        team_wide,
+        in_conversation,
+    }
+}
+
+fn ids(list: &Value) -> Vec<&str> {
+    list["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|item| item["id"].as_str())
+        .collect()
+}
+
+#[tokio::test]
+async fn chat_does_not_recall_what_others_said() {
+    let world = world().await;
+    for stranger in &world.strangers {
+        let body = json!({
+            "messages": [{"role": "user", "content": QUESTION}],
+            // Naming the conversation does not open it either.
+            "metadata": {"conversation_id": "c1"},
+        });
+        let reply = world.test.post("/v1/chat/completions", stranger, &body).await;
+        let turn = reply.headers["x-habit-turn"].to_str().unwrap();
+        let record = world.test.get(&format!("/v1/turns/{turn}"), stranger).await.json();
+        assert!(!record["injected"].to_string().contains("Heron"), "{record}");
+    }
+    let body = json!({"messages": [{"role": "user", "content": QUESTION}]});
+    let reply = world.test.post("/v1/chat/completions", &world.ann, &body).await;
+    let turn = reply.headers["x-habit-turn"].to_str().unwrap();
+    let record = world.test.get(&format!("/v1/turns/{turn}"), &world.ann).await.json();
+    assert!(
+        record["injected"].to_string().contains("Heron"),
+        "the test proves nothing: {record}"
+    );
+}
+
+#[tokio::test]
+async fn turns() {
+    let world = world().await;
+    let path = format!("/v1/turns/{}", world.turn);
+    for stranger in &world.strangers {
+        assert_eq!(world.test.get(&path, stranger).await.status, StatusCode::NOT_FOUND);
+        assert_eq!(world.test.delete(&path, stranger).await.status, StatusCode::NOT_FOUND);
+        for list in ["/v1/turns", "/v1/turns?conversation=c1"] {
+            assert!(ids(&world.test.get(list, stranger).await.json()).is_empty(), "{list}");
+        }
+        let before = format!("/v1/turns?before={}", uuid::Uuid::now_v7());
+        assert!(ids(&world.test.get(&before, stranger).await.json()).is_empty());
+    }
+    assert_eq!(
+        ids(&world.test.get("/v1/turns", &world.ann).await.json()),
+        [world.turn.as_str()]
+    );
+    assert_eq!(world.test.delete(&path, &world.ann).await.status, StatusCode::OK);
+    assert_eq!(world.test.get(&path, &world.ann).await.status, StatusCode::NOT_FOUND);
+}
+
+#[tokio::test]
+async fn documents_of_a_user() {
+    let world = world().await;
+    for stranger in &world.strangers {
+        for (id, query) in [
+            (&world.own, ""),
+            (&world.in_conversation, ""),
+            (&world.in_conversation, "?conversation=c1"),
+        ] {
+            let path = format!("/v1/documents/{id}{query}");
+            assert_eq!(
+                world.test.get(&path, stranger).await.status,
+                StatusCode::NOT_FOUND,
+                "{path}"
+            );
+            assert_eq!(
+                world.test.delete(&path, stranger).await.status,
+                StatusCode::NOT_FOUND,
+                "{path}"
+            );
+        }
+        for list in ["/v1/documents", "/v1/documents?conversation=c1"] {
+            let reply = world.test.get(list, stranger).await.json();
+            let seen = ids(&reply);
+            assert!(
+                !seen.contains(&world.own.as_str()) && !seen.contains(&world.in_conversation.as_str()),
+                "{list}"
+            );
+        }
+        let cleared = world
+            .test
+            .delete("/v1/documents?conversation=c1", stranger)
+            .await
+            .json();
+        assert_eq!(cleared["deleted"], json!([]));
+        let search = json!({"query": QUESTION, "limit": 50, "conversation": "c1"});
+        let found = world.test.post("/v1/documents/search", stranger, &search).await;
+        assert!(!found.text().contains("Heron"), "{}", found.text());
+    }
+    let all = world.test.get("/v1/documents?conversation=c1", &world.ann).await.json();
+    assert_eq!(ids(&all).len(), 3, "a stranger deleted something: {all}");
+}
+
+#[tokio::test]
+async fn documents_of_a_team() {
+    let world = world().await;
+    let path = format!("/v1/documents/{}", world.team_wide);
+    let [other_team, same_team] = &world.strangers;
+    assert_eq!(world.test.get(&path, other_team).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(world.test.delete(&path, other_team).await.status, StatusCode::NOT_FOUND);
+    assert_eq!(world.test.get(&path, same_team).await.status, StatusCode::OK);
+    assert_eq!(world.test.delete(&path, same_team).await.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn an_upload_never_replaces_a_strangers_document() {
+    let world = world().await;
+    for stranger in &world.strangers {
+        let reply = world
+            .test
+            .upload(stranger, &[("own.txt", b"Something else.")], &[])
+            .await;
+        assert_eq!(reply.status, StatusCode::OK);
+        let reply = world
+            .test
+            .upload(stranger, &[("conv.txt", b"Something else.")], &[("conversation", "c1")])
+            .await;
+        assert_eq!(reply.status, StatusCode::OK);
+    }
+    for (id, query) in [(&world.own, ""), (&world.in_conversation, "?conversation=c1")] {
+        let path = format!("/v1/documents/{id}{query}");
+        assert_eq!(world.test.get(&path, &world.ann).await.status, StatusCode::OK, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn keys_of_a_team() {
+    let world = world().await;
+    let [other_team, _] = &world.strangers;
+    let list = world.test.get("/v1/keys", &world.ann).await.json();
+    assert_eq!(ids(&list).len(), 2, "ann's and bob's: {list}");
+    let foreign = world.test.get("/v1/keys", other_team).await.json();
+    for id in ids(&list) {
+        assert!(!ids(&foreign).contains(&id));
+        assert_eq!(
+            world.test.delete(&format!("/v1/keys/{id}"), other_team).await.status,
+            StatusCode::NOT_FOUND
+        );
+    }
+    assert_eq!(
+        world.test.get("/v1/models", &world.ann).await.status,
+        StatusCode::OK,
+        "a stranger revoked a key"
+    );
+    let made = world
+        .test
+        .post("/v1/keys", other_team, &json!({"user": "ann"}))
+        .await
+        .json();
+    assert_eq!(made["team"], "other", "a new key is of the caller's own team");
+}
+
+#[tokio::test]
+async fn models_and_health_say_nothing_of_anyone() {
+    let world = world().await;
+    for (path, key) in [
+        ("/v1/models", world.strangers[0].as_str()),
+        ("/health", ""),
+        ("/openapi.yaml", ""),
+    ] {
+        let text = world.test.get(path, key).await.text();
+        assert!(!text.contains("acme") && !text.contains("Heron"), "{path}: {text}");
+    }
+    let model = world.test.get("/v1/models/scripted", &world.strangers[0]).await;
+    assert_eq!(model.status, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_rebuilt_index_keeps_everyone_apart() {
+    let world = world().await;
+    let rebuild = habit_gateway::testing::request(http::Method::POST, "/v1/reindex", &world.strangers[0]);
+    let reply = world.test.call(rebuild.body(axum::body::Body::empty()).unwrap()).await;
+    assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+    world.test.indexed().await;
+    for stranger in &world.strangers {
+        let found = world
+            .test
+            .post("/v1/documents/search", stranger, &json!({"query": QUESTION}))
+            .await;
+        assert!(!found.text().contains("Heron"), "{}", found.text());
+    }
+    let found = world
+        .test
+        .post("/v1/documents/search", &world.ann, &json!({"query": QUESTION}))
+        .await;
+    assert!(found.text().contains("Heron"), "{}", found.text());
+}
