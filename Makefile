@@ -1,0 +1,47 @@
+# `make run` serves; `make test` passes the tests. Both install what is missing. See CONTRIBUTING.md for the rest.
+
+# Outside the clone, so that a fresh clone and CI reuse what is already built.
+export CARGO_TARGET_DIR ?= $(HOME)/.cache/habit/target
+# Models for the tests, fetched once.
+export HABIT_TEST_MODELS ?= $(HOME)/.cache/habit/models
+export HABIT_TEST_MODEL ?= $(HABIT_TEST_MODELS)/models/smollm2-135m-instruct
+export HABIT_TEST_EMBEDDER ?= $(HABIT_TEST_MODELS)/models/all-minilm-l6-v2
+# The Python environment of the SDK tests.
+export HABIT_TEST_VENV ?= $(HOME)/.cache/habit/venv
+HABIT := $(CARGO_TARGET_DIR)/release/habit
+
+.PHONY: run test build deps models venv lint fmt openapi bench help
+
+help: ## what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+run: build ## build, fetch the default models, serve on loopback
+	@exec $(HABIT) serve $(ARGS)
+
+test: build models venv ## everything, with the real model, embedder, databases and client
+	cargo test --release --workspace
+
+build: deps
+	cargo build --release --package habit-gateway
+
+deps:
+	@scripts/install-deps
+
+models: build
+	@$(HABIT) models --models-dir $(HABIT_TEST_MODELS) pull smollm2-135m-instruct
+	@$(HABIT) models --models-dir $(HABIT_TEST_MODELS) pull all-minilm-l6-v2
+
+venv: deps
+	@scripts/test-venv
+
+lint: deps ## formatting, clippy with denied warnings, the API document
+	scripts/lint
+
+fmt: ## format
+	cargo fmt --all
+
+openapi: build ## write openapi.yaml from the code
+	$(HABIT) openapi > openapi.yaml
+
+bench: build models ## the figures of docs/performance.md
+	cargo bench --workspace --bench memory --bench overhead
