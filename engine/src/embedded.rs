@@ -1,8 +1,8 @@
 //! A model in this process: mistral.rs on a thread of its own, answering one conversation at a time.
 //!
-//! mistral.rs is asked only for logits. The prompt is rendered and tokenised here ([`tokens`], [`template`]) and every
-//! token is chosen, decoded and counted here ([`picker`] and what it uses), so that usage, limits, stop strings and
-//! seeds are exact and the same for every model. [`load`] brings a model up, [`supervise`] brings it up again after a
+//! mistral.rs is asked only for logits. The prompt is rendered and tokenised here (`tokens`, `template`) and every
+//! token is chosen, decoded and counted here (`picker` and what it uses), so that usage, limits, stop strings and
+//! seeds are exact and the same for every model. `load` brings a model up, `supervise` brings it up again after a
 //! crash.
 
 mod cpu;
@@ -42,8 +42,9 @@ pub struct EmbeddedOptions {
     pub threads: Option<usize>,
     /// A smaller window than the model's own, in tokens, to bound the memory of long conversations.
     pub context_window: Option<usize>,
-    /// Memory for the keys and values of finished conversations, in bytes; a next turn reads only what is new. When it
-    /// is full it is emptied. 0 is off.
+    /// Memory for the keys and values of finished conversations, in bytes: a next turn reads only what is new, which
+    /// saves most of its time on a CPU. When it is full it is emptied. 0 is off: then a reply never depends, not even in
+    /// how close calls are rounded, on whether the conversation before it was kept.
     pub prefix_cache_bytes: u64,
 }
 

@@ -29,12 +29,15 @@ async fn main() {
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
-    let embedder = PathBuf::from(std::env::var_os("HABIT_TEST_EMBEDDER").expect("HABIT_TEST_EMBEDDER: run `make bench`"));
+    let embedder =
+        PathBuf::from(std::env::var_os("HABIT_TEST_EMBEDDER").expect("HABIT_TEST_EMBEDDER: run `make bench`"));
     let embedder: Arc<dyn Embedder> = Arc::new(MiniLm::load(&embedder, 0).unwrap());
     let engine: Arc<dyn Engine> = Arc::new(Scripted::default());
     let dir = tempfile::tempdir().unwrap();
     let journal = SeaJournal::open(&dir.path().join("habit.db")).await.unwrap();
-    let index = LanceIndex::open(dir.path().join("index"), embedder.dimensions(), embedder.id()).await.unwrap();
+    let index = LanceIndex::open(dir.path().join("index"), embedder.dimensions(), embedder.id())
+        .await
+        .unwrap();
     let app = TestApp::builder()
         .engine(Arc::clone(&engine))
         .journal(Arc::new(journal))
@@ -45,17 +48,35 @@ async fn main() {
     let key = app.key("team", "user").await;
     let listener = listen::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    tokio::spawn(listen::serve(listener, routes::router(app.app.clone()), app.app.lifecycle.clone()));
-    let client = Client { http: reqwest::Client::builder().no_proxy().build().unwrap(), url, key };
+    tokio::spawn(listen::serve(
+        listener,
+        routes::router(app.app.clone()),
+        app.app.lifecycle.clone(),
+    ));
+    let client = Client {
+        http: reqwest::Client::builder().no_proxy().build().unwrap(),
+        url,
+        key,
+    };
 
     for number in 0..TOLD {
-        client.ask(&format!("Fact {number}: my friend {number} lives in house {}.", number * 7), "on", true).await;
+        client
+            .ask(
+                &format!("Fact {number}: my friend {number} lives in house {}.", number * 7),
+                "on",
+                true,
+            )
+            .await;
     }
     app.indexed().await;
 
     let mut floor = Times::default();
-    let mut arms = [("memory off, not stored", "off", false), ("memory off, recorded", "off", true), ("memory on, 1,000 turns", "on", true)]
-        .map(|arm| (arm, Times::default()));
+    let mut arms = [
+        ("memory off, not stored", "off", false),
+        ("memory off, recorded", "off", true),
+        ("memory on, 1,000 turns", "on", true),
+    ]
+    .map(|arm| (arm, Times::default()));
     for number in 0..REQUESTS {
         let question = format!("Where does my friend {number} live?");
         floor.push(alone(&*engine, &question).await);
@@ -83,7 +104,11 @@ impl Times {
     }
 
     fn table(&self) -> String {
-        format!("first token {}   whole {}", percentiles(&self.first), percentiles(&self.whole))
+        format!(
+            "first token {}   whole {}",
+            percentiles(&self.first),
+            percentiles(&self.whole)
+        )
     }
 }
 

@@ -88,8 +88,8 @@ impl Config {
             return Err(ConfigError::bad(
                 "auth.required",
                 format!(
-                    "without keys only this machine may connect, but server.bind is {}; leave authentication on, or bind \
-                     to 127.0.0.1",
+                    "can only be false (--no-auth) while listening on a loopback address, but server.bind is {}; leave \
+                     authentication on, or bind to 127.0.0.1",
                     self.server.bind
                 ),
             ));

@@ -5,10 +5,10 @@ use std::io::IsTerminal;
 use tracing_subscriber::EnvFilter;
 
 /// Without `RUST_LOG`: our own messages, and only trouble from libraries.
-const QUIET: &str = "warn,habit_gateway=info,habit_memory=info,habit_engine=info,habit_learning=info";
+const QUIET: &str = "warn,mistralrs=error,mistralrs_core=error,habit_gateway=info,habit_memory=info,habit_engine=info,habit_learning=info";
 
 /// Without `RUST_LOG`, with `--verbose`: also a line a request.
-const VERBOSE: &str = "warn,habit_gateway=debug,habit_memory=debug,habit_engine=debug,habit_learning=debug,habit=debug";
+const VERBOSE: &str = "warn,mistralrs=error,mistralrs_core=error,habit_gateway=debug,habit_memory=debug,habit_engine=debug,habit_learning=debug,habit=debug";
 
 /// Starts logging. A second call does nothing.
 pub fn start(verbose: bool) {

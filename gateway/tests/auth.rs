@@ -7,7 +7,7 @@ use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
 /// Every route that needs a key, with a method that it answers.
-const ROUTES: [(&str, &str); 15] = [
+const ROUTES: [(&str, &str); 16] = [
     ("POST", "/v1/chat/completions"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/scripted"),
@@ -18,6 +18,7 @@ const ROUTES: [(&str, &str); 15] = [
     ("POST", "/v1/documents"),
     ("DELETE", "/v1/documents"),
     ("GET", "/v1/documents/018f0000-0000-7000-8000-000000000000"),
+    ("DELETE", "/v1/documents/018f0000-0000-7000-8000-000000000000"),
     ("POST", "/v1/documents/search"),
     ("GET", "/v1/keys"),
     ("POST", "/v1/keys"),

@@ -36,7 +36,10 @@ async fn main() {
     embedding(&*embedder).await;
     recording().await;
     let sizes = std::env::var("HABIT_BENCH_SIZES").ok();
-    let sizes = sizes.map_or_else(|| SIZES.to_vec(), |text| text.split(',').map(|size| size.parse().unwrap()).collect());
+    let sizes = sizes.map_or_else(
+        || SIZES.to_vec(),
+        |text| text.split(',').map(|size| size.parse().unwrap()).collect(),
+    );
     for size in sizes {
         recall(&embedder, size).await;
     }
@@ -46,7 +49,12 @@ async fn main() {
 fn percentiles(mut times: Vec<Duration>) -> String {
     times.sort_unstable();
     let at = |share: f64| times[((times.len() - 1) as f64 * share).round() as usize].as_secs_f64() * 1e3;
-    format!("p50 {:8.2} ms   p95 {:8.2} ms   p99 {:8.2} ms", at(0.5), at(0.95), at(0.99))
+    format!(
+        "p50 {:8.2} ms   p95 {:8.2} ms   p99 {:8.2} ms",
+        at(0.5),
+        at(0.95),
+        at(0.99)
+    )
 }
 
 async fn embedding(embedder: &dyn Embedder) {
@@ -94,15 +102,21 @@ async fn recording() {
             times.extend(task.await.unwrap());
         }
         let rate = times.len() as f64 / began.elapsed().as_secs_f64();
-        println!("record, {writers:3} writers   {rate:8.0} turns/s   each {}", percentiles(times));
+        println!(
+            "record, {writers:3} writers   {rate:8.0} turns/s   each {}",
+            percentiles(times)
+        );
     }
 }
 
 async fn recall(embedder: &Arc<dyn Embedder>, size: usize) {
     let dir = tempfile::tempdir().unwrap();
     let journal = Arc::new(SeaJournal::open(&dir.path().join("habit.db")).await.unwrap());
-    let index =
-        Arc::new(LanceIndex::open(dir.path().join("index"), embedder.dimensions(), embedder.id()).await.unwrap());
+    let index = Arc::new(
+        LanceIndex::open(dir.path().join("index"), embedder.dimensions(), embedder.id())
+            .await
+            .unwrap(),
+    );
     let began = Instant::now();
     fill(&journal, &*index, embedder.dimensions(), size).await;
     index.optimize().await.unwrap();
@@ -137,10 +151,16 @@ async fn fill(journal: &Arc<SeaJournal>, index: &dyn Index, dimensions: usize, s
     let mut random = Random(7);
     for start in (0..size).step_by(BATCH) {
         let turns: Vec<Interaction> = (start..size.min(start + BATCH)).map(turn).collect();
-        let entries: Vec<Entry> = turns.iter().map(|turn| entry(turn, random.direction(dimensions))).collect();
+        let entries: Vec<Entry> = turns
+            .iter()
+            .map(|turn| entry(turn, random.direction(dimensions)))
+            .collect();
         index.upsert(entries).await.unwrap();
         let writes = turns.into_iter().map(|turn| journal.record(turn));
-        futures::future::join_all(writes).await.into_iter().for_each(|written| written.unwrap());
+        futures::future::join_all(writes)
+            .await
+            .into_iter()
+            .for_each(|written| written.unwrap());
     }
 }
 
@@ -153,7 +173,9 @@ fn turn(number: usize) -> Interaction {
     let reply = sentence(number + 1, 40);
     Interaction {
         id: Uuid::now_v7(),
-        scope: Scope::new("team", "user").unwrap().in_conversation(format!("c{}", number / 20)),
+        scope: Scope::new("team", "user")
+            .unwrap()
+            .in_conversation(format!("c{}", number / 20)),
         parent: None,
         asked_at: 1_700_000_000_000 + number as i64 * 60_000,
         model: "bench".to_owned(),
@@ -176,7 +198,11 @@ fn entry(turn: &Interaction, vector: Vec<f32>) -> Entry {
         id: turn.id,
         parent: turn.id,
         source: SourceKind::Recalled,
-        owner: Owner { team: "team".to_owned(), user: Some("user".to_owned()), conversation: None },
+        owner: Owner {
+            team: "team".to_owned(),
+            user: Some("user".to_owned()),
+            conversation: None,
+        },
         session: turn.scope.conversation().unwrap_or_default().to_owned(),
         text: format!("{}\n{}", turn.prompt, turn.reply),
         vector,

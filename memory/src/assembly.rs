@@ -158,13 +158,12 @@ fn with_passages(messages: &[Message], last_user: usize, chosen: &[Passage]) -> 
     }
     let mut shown: Vec<&Passage> = chosen.iter().collect();
     shown.sort_by(|a, b| as_shown(a, b));
-    let notes = fence::notes(&shown);
     let mut messages = messages.to_vec();
     let message = &mut messages[last_user];
     message.content = match std::mem::replace(&mut message.content, Content::Text(String::new())) {
-        Content::Text(text) => Content::Text(format!("{notes}{text}")),
+        Content::Text(text) => Content::Text(fence::wrap(&shown, &text)),
         Content::Parts(mut parts) => {
-            parts.insert(0, serde_json::json!({"type": "text", "text": notes}));
+            parts.insert(0, serde_json::json!({"type": "text", "text": fence::notes(&shown)}));
             Content::Parts(parts)
         }
     };

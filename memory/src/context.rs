@@ -86,7 +86,10 @@ pub struct Gathered {
 
 /// Asks all sources at the same time. Never fails: trouble is in the reports and in the log.
 pub async fn gather(slots: &[Slot], request: &Request) -> Gathered {
-    let asked = slots.iter().filter(|slot| slot.chunks > 0).map(|slot| ask(slot, request));
+    let asked = slots
+        .iter()
+        .filter(|slot| slot.chunks > 0)
+        .map(|slot| ask(slot, request));
     let mut gathered = Gathered::default();
     for (passages, report) in futures::future::join_all(asked).await {
         gathered.passages.extend(passages);
@@ -98,17 +101,28 @@ pub async fn gather(slots: &[Slot], request: &Request) -> Gathered {
 async fn ask(slot: &Slot, request: &Request) -> (Vec<Passage>, SourceReport) {
     let source = slot.source.kind();
     let began = std::time::Instant::now();
-    let request = Request { limit: slot.chunks, ..request.clone() };
+    let request = Request {
+        limit: slot.chunks,
+        ..request.clone()
+    };
     let answer = tokio::time::timeout(slot.deadline, slot.source.passages(&request)).await;
     let took_ms = began.elapsed().as_secs_f64() * 1e3;
     let (passages, problem) = match answer {
         Ok(Ok(passages)) => (passages, None),
         Ok(Err(error)) => (Vec::new(), Some(error.to_string())),
-        Err(_) => (Vec::new(), Some(format!("no answer within {} ms", slot.deadline.as_millis()))),
+        Err(_) => (
+            Vec::new(),
+            Some(format!("no answer within {} ms", slot.deadline.as_millis())),
+        ),
     };
     if let Some(problem) = &problem {
         tracing::warn!(memory.source = ?source, "a context source was left out of this turn: {problem}");
     }
-    let report = SourceReport { source, found: passages.len(), took_ms, problem };
+    let report = SourceReport {
+        source,
+        found: passages.len(),
+        took_ms,
+        problem,
+    };
     (passages, report)
 }

@@ -90,6 +90,7 @@ pub enum Removal {
 /// 2. After `upsert` returns, its entries are found; an entry with a known id replaces the old one.
 /// 3. After `remove` returns, removed entries are never found.
 /// 4. Every vector has the index's dimensions, else [`MemoryError::BadRequest`].
+#[expect(clippy::len_without_is_empty, reason = "a count for reports, not a collection")]
 #[async_trait]
 pub trait Index: Send + Sync {
     /// Adds or replaces entries.

@@ -23,16 +23,15 @@ pub struct Candidate<'a> {
 
 /// How much each feature counts. The weights that apply are divided by their sum, so that scores stay in 0..1.
 ///
-/// The two searches carry most; the order of the others is that of their gains in the measurement named above. Values
-/// are round on purpose: they are not fitted to one data set.
+/// Measured on four conversations of LoCoMo (754 questions; any of the evidence turns among the first 5 and 10): words
+/// alone 66 % and 75 %, meaning alone 38 % and 50 %, both in equal parts 65 % and 72 %, these weights 68 % and 77 %.
+/// Values are round on purpose: they are not fitted to one data set, and more weight still on words would be.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Weights {
     /// BM25, over the best BM25 of the candidates.
     pub words: f32,
     /// Cosine, over the best cosine of the candidates.
     pub meaning: f32,
-    /// Mean cosine of the candidates next to this one in its conversation.
-    pub neighbours: f32,
     /// Mean cosine of the three nearest candidates of its conversation or document.
     pub session: f32,
     /// Logarithm of the length: longer texts hold more facts.
@@ -46,27 +45,28 @@ pub struct Weights {
 impl Default for Weights {
     fn default() -> Self {
         Self {
-            words: 0.38,
-            meaning: 0.38,
-            neighbours: 0.04,
-            session: 0.06,
-            length: 0.04,
-            statement: 0.07,
+            words: 0.46,
+            meaning: 0.28,
+            session: 0.08,
+            length: 0.10,
+            statement: 0.05,
             recency: 0.03,
         }
     }
 }
 
 /// Where "near enough" begins. Absolute values, so that a question which nothing fits gets nothing. For
-/// all-MiniLM-L6-v2, whose cosine is about 0.0 to 0.2 for unrelated sentences and above 0.4 for a fact and the
-/// question about it.
+/// all-MiniLM-L6-v2: between questions and facts that have nothing to do with each other its cosine stayed below 0.32
+/// (204 pairs, mean 0.06); between LoCoMo's questions and their evidence it is above 0.33 in nine of ten.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Floor {
     /// This cosine suffices alone.
     pub meaning: f32,
     /// This cosine suffices together with `words`.
     pub weak_meaning: f32,
-    /// The share of the query's content words, weighted by rarity, that must be in the text beside a weak cosine.
+    /// The share of the query's content words, weighted by rarity, that must be in the text beside a weak cosine, and in
+    /// any case in an earlier wish or question: these are near each other by their form ("write a poem on …") when what
+    /// they are about is quite different.
     pub words: f32,
     /// The share that suffices where there is no vector at all.
     pub words_alone: f32,
@@ -77,7 +77,7 @@ pub struct Floor {
 impl Default for Floor {
     fn default() -> Self {
         Self {
-            meaning: 0.38,
+            meaning: 0.35,
             weak_meaning: 0.2,
             words: 0.5,
             words_alone: 0.6,
@@ -102,7 +102,7 @@ pub fn rank(candidates: &[Candidate<'_>], weights: &Weights) -> Vec<Scored> {
     let mut scored: Vec<Scored> = (0..candidates.len())
         .map(|place| Scored {
             place,
-            score: features.score(place, &candidates[place], weights),
+            score: features.score(&candidates[place], weights),
         })
         .collect();
     scored.sort_by(|a, b| {
@@ -120,7 +120,11 @@ pub fn above_floor(query: &str, candidates: &[Candidate<'_>], ranked: Vec<Scored
     let near = |scored: &Scored| {
         let words = overlap[scored.place];
         match candidates[scored.place].hit.cosine {
-            Some(cosine) => cosine >= floor.meaning || (cosine >= floor.weak_meaning && words >= floor.words),
+            Some(cosine) => {
+                let states =
+                    !words::only_asks(candidates[scored.place].text) && !words::wishes(candidates[scored.place].text);
+                (states && cosine >= floor.meaning) || (cosine >= floor.weak_meaning && words >= floor.words)
+            }
             // Not among the nearest vectors, or no vectors at all: words must carry it alone.
             None => {
                 words
@@ -140,7 +144,6 @@ pub fn above_floor(query: &str, candidates: &[Candidate<'_>], ranked: Vec<Scored
 
 /// For each candidate, the share of the query's content words that its text has, rare words counting more. Rarity is
 /// that among the candidates.
-#[expect(clippy::cast_precision_loss, reason = "counts of candidates are far below 2^24")]
 fn overlaps(query: &str, candidates: &[Candidate<'_>]) -> Vec<f32> {
     let asked = words::content(query);
     let texts: Vec<std::collections::HashSet<String>> = candidates
@@ -174,8 +177,6 @@ struct Features {
     span: i64,
     /// Mean cosine of the three nearest of each session.
     sessions: HashMap<String, f32>,
-    /// Mean cosine of the neighbours of each candidate.
-    neighbours: Vec<f32>,
     has_words: bool,
     has_meaning: bool,
 }
@@ -193,7 +194,6 @@ impl Features {
             newest,
             span: newest.saturating_sub(oldest),
             sessions: session_means(candidates),
-            neighbours: neighbour_means(candidates),
             has_words: hits().any(|hit| hit.bm25.is_some()),
             has_meaning: hits().any(|hit| hit.cosine.is_some()),
         }
@@ -203,7 +203,7 @@ impl Features {
         clippy::cast_precision_loss,
         reason = "a share of a time span needs no more than 24 bits"
     )]
-    fn score(&self, place: usize, candidate: &Candidate<'_>, weights: &Weights) -> f32 {
+    fn score(&self, candidate: &Candidate<'_>, weights: &Weights) -> f32 {
         let hit = candidate.hit;
         let age = self.newest.saturating_sub(hit.at) as f32;
         let recency = if self.span > 0 {
@@ -225,11 +225,6 @@ impl Features {
                 self.has_meaning,
                 weights.meaning,
                 over(hit.cosine.unwrap_or_default(), self.best_meaning),
-            ),
-            (
-                self.has_meaning,
-                weights.neighbours,
-                over(self.neighbours[place], self.best_meaning),
             ),
             (self.has_meaning, weights.session, over(session, self.best_meaning)),
             (
@@ -263,7 +258,6 @@ fn over(value: f32, best: f32) -> f32 {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "lengths of texts are far below 2^24 words")]
 fn log_length(text: &str) -> f32 {
     (1.0 + text.split_whitespace().count() as f32).ln()
 }
@@ -284,25 +278,6 @@ fn session_means(candidates: &[Candidate<'_>]) -> HashMap<String, f32> {
         .into_iter()
         .map(|(session, values)| (session, top_three(values)))
         .collect()
-}
-
-fn neighbour_means(candidates: &[Candidate<'_>]) -> Vec<f32> {
-    let mut order: Vec<usize> = (0..candidates.len()).collect();
-    order.sort_by(|&a, &b| {
-        let (x, y) = (candidates[a].hit, candidates[b].hit);
-        x.session.cmp(&y.session).then(x.at.cmp(&y.at)).then(x.id.cmp(&y.id))
-    });
-    let mut means = vec![0.0; candidates.len()];
-    for (rank, &place) in order.iter().enumerate() {
-        let session = &candidates[place].hit.session;
-        let cosine = |rank: Option<usize>| {
-            let hit = candidates[*order.get(rank?)?].hit;
-            if hit.session == *session { hit.cosine } else { None }
-        };
-        let found = [cosine(rank.checked_sub(1)), cosine(Some(rank + 1))];
-        means[place] = found.into_iter().flatten().sum::<f32>() / 2.0;
-    }
-    means
 }
 
 #[cfg(test)]

@@ -33,13 +33,20 @@ impl Scope {
                 return Err(BadName(name.clone()));
             }
         }
-        Ok(Self { team, user, conversation: None })
+        Ok(Self {
+            team,
+            user,
+            conversation: None,
+        })
     }
 
     /// The same principal in this conversation.
     #[must_use]
     pub fn in_conversation(&self, id: impl Into<String>) -> Self {
-        Self { conversation: Some(id.into()), ..self.clone() }
+        Self {
+            conversation: Some(id.into()),
+            ..self.clone()
+        }
     }
 
     /// The team.

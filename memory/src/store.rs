@@ -17,7 +17,10 @@ use crate::scope::Scope;
 /// What every journal asks of a turn before it is written.
 fn admit_turn(turn: &Interaction) -> Result<(), MemoryError> {
     if turn.scope.conversation().is_none() {
-        return Err(MemoryError::BadRequest(format!("turn {} names no conversation: give its scope one", turn.id)));
+        return Err(MemoryError::BadRequest(format!(
+            "turn {} names no conversation: give its scope one",
+            turn.id
+        )));
     }
     Ok(())
 }
@@ -29,7 +32,10 @@ fn admit_document(mut document: Document, chunks: &[Chunk]) -> Result<Document, 
     document.chunks = u32::try_from(chunks.len()).map_err(too_many)?;
     match (document.place, document.scope.conversation()) {
         (Place::Conversation, None) => {
-            let reason = format!("{}: a document for one conversation must name the conversation", document.name);
+            let reason = format!(
+                "{}: a document for one conversation must name the conversation",
+                document.name
+            );
             return Err(MemoryError::BadRequest(reason));
         }
         (Place::User | Place::Team, Some(_)) => {

@@ -1,5 +1,5 @@
 //! What must hold of every assembled prompt.
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
 use habit_engine::scripted::Counter;
 use habit_engine::{Content, EngineError, Message, Role, TokenCounter};
@@ -11,12 +11,27 @@ use serde_json::json;
 const WINDOW: usize = 2_048;
 
 fn budget() -> Budget {
-    Budget { context_window: WINDOW, reply_tokens: 256, memory_tokens: MEMORY_TOKENS }
+    Budget {
+        context_window: WINDOW,
+        reply_tokens: 256,
+        memory_tokens: MEMORY_TOKENS,
+    }
 }
 
 fn note(id: &str, text: &str, score: f32, at: i64) -> Passage {
-    let citation = Citation { id: id.to_owned(), label: "2026-11-21".to_owned(), at, ordinal: 0 };
-    Passage { text: text.to_owned(), source: SourceKind::Recalled, score, tokens: 0, citation }
+    let citation = Citation {
+        id: id.to_owned(),
+        label: "2026-11-21".to_owned(),
+        at,
+        ordinal: 0,
+    };
+    Passage {
+        text: text.to_owned(),
+        source: SourceKind::Recalled,
+        score,
+        tokens: 0,
+        citation,
+    }
 }
 
 fn talk() -> Vec<Message> {
@@ -56,7 +71,8 @@ proptest! {
         prop_assert_eq!(assembled.injected.len() + assembled.dropped.len(), notes.len());
         for passage in assembled.injected.iter().chain(&assembled.dropped) {
             prop_assert!(passage.tokens > 0);
-            prop_assert!(notes.contains(&Passage { tokens: 0, ..passage.clone() }));
+            let given = Passage { tokens: 0, ..passage.clone() };
+            prop_assert!(notes.contains(&given));
         }
         // Oldest first.
         prop_assert!(assembled.injected.windows(2).all(|pair| pair[0].citation.at <= pair[1].citation.at));
@@ -64,10 +80,12 @@ proptest! {
         prop_assert_eq!(&assembled.messages[..3], &messages[..3]);
         prop_assert_eq!(assembled.messages.len(), messages.len());
         let last = assembled.messages[3].text();
-        prop_assert!(last.ends_with("What is my dog called?"));
+        prop_assert!(last.contains("What is my dog called?"));
         prop_assert_eq!(last == "What is my dog called?", assembled.injected.is_empty());
-        // No note ends the fence.
-        prop_assert!(last.matches("</notes>").count() <= 1);
+        // No note ends the fence: what follows the first empty line is the question.
+        if let Some((_, after)) = last.split_once("\n\n") {
+            prop_assert!(after.starts_with("Question: What is my dog called?"));
+        }
         // The same again, whatever the order of the notes.
         let mut turned = notes;
         turned.reverse();
@@ -83,18 +101,40 @@ fn notes_stand_before_the_question_with_their_date() {
     ];
     let assembled = assemble(&talk(), notes, &budget(), &Counter::new(WINDOW)).unwrap();
     let text = assembled.messages[3].text();
-    let (dog, moved) = (text.find("- [2026-11-21] User said: My dog").unwrap(), text.find("I moved").unwrap());
-    assert!(dog < moved && moved < text.find("What is my dog called?").unwrap(), "{text}");
-    assert_eq!(assembled.injected.iter().map(|note| note.citation.id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
+    let (dog, moved) = (
+        text.find("- [2026-11-21] User said: My dog").unwrap(),
+        text.find("I moved").unwrap(),
+    );
+    assert!(
+        dog < moved && moved < text.find("What is my dog called?").unwrap(),
+        "{text}"
+    );
+    assert_eq!(
+        assembled
+            .injected
+            .iter()
+            .map(|note| note.citation.id.as_str())
+            .collect::<Vec<_>>(),
+        ["a", "b"]
+    );
 }
 
 #[test]
 fn the_worst_go_first_and_each_source_keeps_its_best() {
     let long = "word ".repeat(200);
-    let mut notes: Vec<Passage> = (0_u8..8).map(|n| note(&n.to_string(), &long, 0.9 - f32::from(n) / 100.0, 0)).collect();
-    notes.push(Passage { source: SourceKind::Persistent, ..note("document", &long, 0.2, 0) });
+    let mut notes: Vec<Passage> = (0_u8..8)
+        .map(|n| note(&n.to_string(), &long, 0.9 - f32::from(n) / 100.0, 0))
+        .collect();
+    notes.push(Passage {
+        source: SourceKind::Persistent,
+        ..note("document", &long, 0.2, 0)
+    });
     let assembled = assemble(&talk(), notes, &budget(), &Counter::new(WINDOW)).unwrap();
-    let mut ids: Vec<&str> = assembled.injected.iter().map(|note| note.citation.id.as_str()).collect();
+    let mut ids: Vec<&str> = assembled
+        .injected
+        .iter()
+        .map(|note| note.citation.id.as_str())
+        .collect();
     ids.sort_unstable();
     // A third of the window is 682 tokens; a note has some 255.
     assert_eq!(ids, ["0", "document"]);
@@ -108,7 +148,9 @@ fn parts_get_a_text_part_in_front() {
     message.content = Content::Parts(vec![question.clone(), picture.clone()]);
     let notes = vec![note("a", "User said: My dog is called Biscuit.", 0.9, 10)];
     let assembled = assemble(&[message], notes, &budget(), &Counter::new(WINDOW)).unwrap();
-    let Content::Parts(parts) = &assembled.messages[0].content else { panic!("parts stay parts") };
+    let Content::Parts(parts) = &assembled.messages[0].content else {
+        panic!("parts stay parts")
+    };
     assert_eq!(parts[1..], [question, picture]);
     assert!(parts[0]["text"].as_str().unwrap().contains("Biscuit"));
 }
@@ -117,7 +159,9 @@ fn parts_get_a_text_part_in_front() {
 fn messages_that_do_not_fit_alone_are_an_error_and_never_cut() {
     let messages = vec![Message::new(Role::User, "word ".repeat(2_000))];
     let error = assemble(&messages, Vec::new(), &budget(), &Counter::new(WINDOW)).unwrap_err();
-    assert!(matches!(error, EngineError::ContextLengthExceeded { limit: WINDOW, asked: None, prompt } if prompt > WINDOW));
+    assert!(
+        matches!(error, EngineError::ContextLengthExceeded { limit: WINDOW, asked: None, prompt } if prompt > WINDOW)
+    );
 }
 
 #[test]

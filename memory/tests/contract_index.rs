@@ -18,7 +18,7 @@ fn scope(team: &str, user: &str) -> Scope {
 
 /// A vector that points mostly along one axis.
 fn towards(axis: usize, tilt: f32) -> Vec<f32> {
-    let mut vector = vec![0.0; DIMENSIONS];
+    let mut vector = [0.0; DIMENSIONS];
     vector[axis % DIMENSIONS] = 1.0;
     vector[(axis + 1) % DIMENSIONS] += tilt;
     let length = vector.iter().map(|x| x * x).sum::<f32>().sqrt();
@@ -28,15 +28,33 @@ fn towards(axis: usize, tilt: f32) -> Vec<f32> {
 fn entry(owner: Owner, text: &str, vector: Vec<f32>) -> Entry {
     let id = Uuid::now_v7();
     let (session, text) = ("a talk".to_owned(), text.to_owned());
-    Entry { id, parent: id, source: SourceKind::Recalled, owner, session, text, vector, at: 1_000 }
+    Entry {
+        id,
+        parent: id,
+        source: SourceKind::Recalled,
+        owner,
+        session,
+        text,
+        vector,
+        at: 1_000,
+    }
 }
 
 fn of(scope: &Scope) -> Owner {
-    Owner { team: scope.team().to_owned(), user: Some(scope.user().to_owned()), conversation: None }
+    Owner {
+        team: scope.team().to_owned(),
+        user: Some(scope.user().to_owned()),
+        conversation: None,
+    }
 }
 
 fn ask<'a>(text: &'a str, vector: Option<&'a [f32]>, limit: usize) -> Query<'a> {
-    Query { source: SourceKind::Recalled, text, vector, limit }
+    Query {
+        source: SourceKind::Recalled,
+        text,
+        vector,
+        limit,
+    }
 }
 
 async fn found(index: &dyn Index, scope: &Scope, query: Query<'_>) -> HashSet<Uuid> {
@@ -67,23 +85,51 @@ async fn only_what_the_scope_may_read(index: &dyn Index) {
     let (me, peer, stranger) = (scope("red", "ann"), scope("red", "bob"), scope("blue", "ann"));
     let mine = entry(of(&me), "harbour crane", towards(0, 0.0));
     let team = entry(Owner { user: None, ..of(&me) }, "harbour crane", towards(0, 0.1));
-    let here = Owner { conversation: Some("it's here".to_owned()), ..of(&me) };
+    let here = Owner {
+        conversation: Some("it's here".to_owned()),
+        ..of(&me)
+    };
     let local = entry(here, "harbour crane", towards(0, 0.2));
-    let other = Entry { source: SourceKind::Persistent, ..entry(of(&me), "harbour crane", towards(0, 0.3)) };
-    let others = [entry(of(&peer), "harbour crane", towards(0, 0.0)), entry(of(&stranger), "harbour crane", towards(0, 0.0))];
+    let other = Entry {
+        source: SourceKind::Persistent,
+        ..entry(of(&me), "harbour crane", towards(0, 0.3))
+    };
+    let others = [
+        entry(of(&peer), "harbour crane", towards(0, 0.0)),
+        entry(of(&stranger), "harbour crane", towards(0, 0.0)),
+    ];
     let mut all = vec![mine.clone(), team.clone(), local.clone(), other];
     all.extend(others.clone());
     index.upsert(all).await.unwrap();
 
     let vector = towards(0, 0.0);
-    for query in [ask("harbour", Some(&vector), 10), ask("harbour", None, 10), ask("", Some(&vector), 10)] {
-        assert_eq!(found(index, &me, query.clone()).await, HashSet::from([mine.id, team.id]));
+    for query in [
+        ask("harbour", Some(&vector), 10),
+        ask("harbour", None, 10),
+        ask("", Some(&vector), 10),
+    ] {
+        assert_eq!(
+            found(index, &me, query.clone()).await,
+            HashSet::from([mine.id, team.id])
+        );
         let inside = me.in_conversation("it's here");
-        assert_eq!(found(index, &inside, query.clone()).await, HashSet::from([mine.id, team.id, local.id]));
+        assert_eq!(
+            found(index, &inside, query.clone()).await,
+            HashSet::from([mine.id, team.id, local.id])
+        );
         let elsewhere = me.in_conversation("x' OR true OR 'x' = '");
-        assert_eq!(found(index, &elsewhere, query.clone()).await, HashSet::from([mine.id, team.id]));
-        assert_eq!(found(index, &peer, query.clone()).await, HashSet::from([others[0].id, team.id]));
-        assert_eq!(found(index, &stranger, query.clone()).await, HashSet::from([others[1].id]));
+        assert_eq!(
+            found(index, &elsewhere, query.clone()).await,
+            HashSet::from([mine.id, team.id])
+        );
+        assert_eq!(
+            found(index, &peer, query.clone()).await,
+            HashSet::from([others[0].id, team.id])
+        );
+        assert_eq!(
+            found(index, &stranger, query.clone()).await,
+            HashSet::from([others[1].id])
+        );
         assert!(found(index, &scope("green", "ann"), query).await.is_empty());
     }
 }
@@ -91,7 +137,9 @@ async fn only_what_the_scope_may_read(index: &dyn Index) {
 async fn foreign_entries_do_not_crowd_out(index: &dyn Index) {
     let (me, crowd) = (scope("red", "ann"), scope("blue", "crowd"));
     let vector = towards(3, 0.0);
-    let better: Vec<Entry> = (0..300).map(|_| entry(of(&crowd), "lighthouse lighthouse", vector.clone())).collect();
+    let better: Vec<Entry> = (0..300)
+        .map(|_| entry(of(&crowd), "lighthouse lighthouse", vector.clone()))
+        .collect();
     let mine = entry(of(&me), "a note on some lighthouse or other", towards(3, 0.9));
     index.upsert(better).await.unwrap();
     index.upsert(vec![mine.clone()]).await.unwrap();
@@ -115,8 +163,15 @@ async fn words_and_meaning(index: &dyn Index) {
     assert!((hit(near.id).cosine.unwrap() - cosine).abs() < 1e-4);
     assert_eq!((hit(near.id).session.as_str(), hit(near.id).at), ("a talk", 1_000));
 
-    let hits = index.search(&me, ask("what is the dog called", None, 10)).await.unwrap();
-    assert_eq!(hits.iter().map(|hit| hit.id).collect::<Vec<_>>(), [named.id], "words alone find it");
+    let hits = index
+        .search(&me, ask("what is the dog called", None, 10))
+        .await
+        .unwrap();
+    assert_eq!(
+        hits.iter().map(|hit| hit.id).collect::<Vec<_>>(),
+        [named.id],
+        "words alone find it"
+    );
     assert!(hits[0].cosine.is_none());
 
     let limited = index.search(&me, ask("", Some(&vector), 1)).await.unwrap();
@@ -127,7 +182,11 @@ async fn the_last_write_counts(index: &dyn Index) {
     let me = scope("red", "ann");
     let old = entry(of(&me), "the anchor is rusty", towards(2, 0.0));
     index.upsert(vec![old.clone()]).await.unwrap();
-    let new = Entry { text: "the sail is torn".to_owned(), vector: towards(6, 0.0), ..old.clone() };
+    let new = Entry {
+        text: "the sail is torn".to_owned(),
+        vector: towards(6, 0.0),
+        ..old.clone()
+    };
     // Twice in one write, too.
     index.upsert(vec![old.clone(), new.clone()]).await.unwrap();
     assert_eq!(index.len().await.unwrap(), 1);
@@ -140,17 +199,35 @@ async fn the_last_write_counts(index: &dyn Index) {
 async fn removed_is_gone(index: &dyn Index) {
     let (me, stranger) = (scope("red", "ann"), scope("blue", "ann"));
     let document = Uuid::now_v7();
-    let part = |scope: &Scope| Entry { parent: document, ..entry(of(scope), "tide table", towards(4, 0.0)) };
+    let part = |scope: &Scope| Entry {
+        parent: document,
+        ..entry(of(scope), "tide table", towards(4, 0.0))
+    };
     let kept = entry(of(&me), "tide pool", towards(4, 0.1));
     let foreign = part(&stranger);
-    index.upsert(vec![part(&me), part(&me), kept.clone(), foreign.clone()]).await.unwrap();
-    let removal = Removal::Parents { team: "red".to_owned(), parents: vec![document, Uuid::now_v7()] };
+    index
+        .upsert(vec![part(&me), part(&me), kept.clone(), foreign.clone()])
+        .await
+        .unwrap();
+    let removal = Removal::Parents {
+        team: "red".to_owned(),
+        parents: vec![document, Uuid::now_v7()],
+    };
     index.remove(removal).await.unwrap();
     let vector = towards(4, 0.0);
-    assert_eq!(found(index, &me, ask("tide", Some(&vector), 10)).await, HashSet::from([kept.id]));
-    assert_eq!(found(index, &stranger, ask("tide", Some(&vector), 10)).await, HashSet::from([foreign.id]));
+    assert_eq!(
+        found(index, &me, ask("tide", Some(&vector), 10)).await,
+        HashSet::from([kept.id])
+    );
+    assert_eq!(
+        found(index, &stranger, ask("tide", Some(&vector), 10)).await,
+        HashSet::from([foreign.id])
+    );
     index.optimize().await.unwrap();
-    assert_eq!(found(index, &me, ask("tide", Some(&vector), 10)).await, HashSet::from([kept.id]));
+    assert_eq!(
+        found(index, &me, ask("tide", Some(&vector), 10)).await,
+        HashSet::from([kept.id])
+    );
     index.remove(Removal::All).await.unwrap();
     assert_eq!(index.len().await.unwrap(), 0);
     assert!(found(index, &me, ask("tide", Some(&vector), 10)).await.is_empty());
@@ -159,7 +236,10 @@ async fn removed_is_gone(index: &dyn Index) {
 async fn wrong_dimensions_are_refused(index: &dyn Index) {
     let me = scope("red", "ann");
     let short = entry(of(&me), "short", vec![1.0]);
-    assert!(matches!(index.upsert(vec![short]).await, Err(MemoryError::BadRequest(_))));
+    assert!(matches!(
+        index.upsert(vec![short]).await,
+        Err(MemoryError::BadRequest(_))
+    ));
     let query = index.search(&me, ask("x", Some(&[1.0]), 1)).await;
     assert!(matches!(query, Err(MemoryError::BadRequest(_))));
     assert_eq!(index.len().await.unwrap(), 0);
@@ -168,12 +248,39 @@ async fn wrong_dimensions_are_refused(index: &dyn Index) {
 async fn odd_queries_are_harmless(index: &dyn Index) {
     let me = scope("red", "ann");
     index.upsert(Vec::new()).await.unwrap();
-    assert!(found(index, &me, ask("empty index", Some(&towards(0, 0.0)), 10)).await.is_empty());
-    index.upsert(vec![entry(of(&me), "it's a \"quoted\" note: (a AND b) OR c*", towards(0, 0.0))]).await.unwrap();
-    for text in ["", "?!", "' OR 1=1 --", "\"unclosed", "a AND (b OR", "+x -y ~z^2", "\u{0}", "日本語", "path:value"] {
+    assert!(
+        found(index, &me, ask("empty index", Some(&towards(0, 0.0)), 10))
+            .await
+            .is_empty()
+    );
+    index
+        .upsert(vec![entry(
+            of(&me),
+            "it's a \"quoted\" note: (a AND b) OR c*",
+            towards(0, 0.0),
+        )])
+        .await
+        .unwrap();
+    for text in [
+        "",
+        "?!",
+        "' OR 1=1 --",
+        "\"unclosed",
+        "a AND (b OR",
+        "+x -y ~z^2",
+        "\u{0}",
+        "日本語",
+        "path:value",
+    ] {
         index.search(&me, ask(text, None, 10)).await.unwrap();
     }
-    assert!(index.search(&me, ask("quoted", Some(&towards(0, 0.0)), 0)).await.unwrap().is_empty());
+    assert!(
+        index
+            .search(&me, ask("quoted", Some(&towards(0, 0.0)), 0))
+            .await
+            .unwrap()
+            .is_empty()
+    );
 }
 
 #[tokio::test]
@@ -213,7 +320,10 @@ async fn lance_keeps_the_laws_with_many_small_files_and_after_tidying() {
     // The same after a restart.
     drop(index);
     let index = LanceIndex::open(dir.path(), DIMENSIONS, "test@1").await.unwrap();
-    assert_eq!(found(&index, &me, ask("number3", None, 3)).await, HashSet::from([written[3]]));
+    assert_eq!(
+        found(&index, &me, ask("number3", None, 3)).await,
+        HashSet::from([written[3]])
+    );
     assert_eq!(index.len().await.unwrap(), 12);
 }
 
@@ -221,11 +331,21 @@ async fn lance_keeps_the_laws_with_many_small_files_and_after_tidying() {
 async fn lance_refuses_vectors_of_another_embedder_until_it_is_rebuilt() {
     let dir = tempfile::tempdir().unwrap();
     let index = LanceIndex::open(dir.path(), DIMENSIONS, "old@1").await.unwrap();
-    index.upsert(vec![entry(of(&scope("red", "ann")), "text", towards(0, 0.0))]).await.unwrap();
+    index
+        .upsert(vec![entry(of(&scope("red", "ann")), "text", towards(0, 0.0))])
+        .await
+        .unwrap();
     drop(index);
     for (dimensions, id) in [(DIMENSIONS, "new@1"), (16, "old@1")] {
-        let refused = LanceIndex::open(dir.path(), dimensions, id).await.err().unwrap().to_string();
-        assert!(refused.contains("habit reindex") && refused.contains("old@1"), "{refused}");
+        let refused = LanceIndex::open(dir.path(), dimensions, id)
+            .await
+            .err()
+            .unwrap()
+            .to_string();
+        assert!(
+            refused.contains("habit reindex") && refused.contains("old@1"),
+            "{refused}"
+        );
     }
     let index = LanceIndex::rebuild(dir.path(), 16, "new@1").await.unwrap();
     assert_eq!(index.len().await.unwrap(), 0);

@@ -9,6 +9,7 @@ use serde_json::json;
 
 use super::client::Connection;
 use crate::cli::{Ask, Common};
+use crate::turn::route;
 use crate::wiring::Purpose;
 
 /// Asks, and prints the answer as it comes.
@@ -25,22 +26,24 @@ pub async fn run(common: &Common, flags: Ask) -> anyhow::Result<()> {
 async fn ask(connection: &Connection, flags: &Ask) -> anyhow::Result<()> {
     let messages = vec![Message::new(Role::User, flags.question.join(" "))];
     let request = request(flags.model.clone(), messages, flags.conversation.as_deref());
-    print_reply(&engine(connection)?, request).await.map(drop)
+    print_reply(&engine(connection).await?, request).await.map(drop)
 }
 
 /// The server as an engine: the same client that a gateway uses for its upstreams.
-pub(super) fn engine(connection: &Connection) -> anyhow::Result<Worker> {
+pub(super) async fn engine(connection: &Connection) -> anyhow::Result<Worker> {
     let options = WorkerOptions {
         base_url: connection.url.clone(),
         api_key: connection.key.clone(),
         name: "habit".to_owned(),
     };
-    Ok(Worker::new(options)?)
+    let worker = Worker::new(options)?;
+    worker.connect().await?;
+    Ok(worker)
 }
 
 pub(super) fn request(model: Option<String>, messages: Vec<Message>, conversation: Option<&str>) -> ChatRequest {
     let mut request = ChatRequest {
-        model: model.unwrap_or_else(|| "default".to_owned()),
+        model: model.unwrap_or_default(),
         messages,
         ..ChatRequest::default()
     };
@@ -53,7 +56,8 @@ pub(super) fn request(model: Option<String>, messages: Vec<Message>, conversatio
 }
 
 /// Prints a reply as it comes; returns its text.
-pub(super) async fn print_reply(engine: &Worker, request: ChatRequest) -> anyhow::Result<String> {
+pub(super) async fn print_reply(engine: &Worker, mut request: ChatRequest) -> anyhow::Result<String> {
+    request.model = route::resolve(engine, &request.model);
     let mut deltas = engine.chat(request).await?;
     let (mut out, mut text) = (std::io::stdout(), String::new());
     while let Some(delta) = deltas.next().await {

@@ -13,8 +13,7 @@ use super::client::Connection;
 use crate::cli::{Chat, Common};
 use crate::wiring::Purpose;
 
-const HELP: &str = "\
-  /new     begin another conversation; memory stays
+const HELP: &str = "  /new     begin another conversation; memory stays
   /clear   begin another conversation, clear the screen, and delete the documents given for this one
   /help    this
   /quit    leave (so does Ctrl-D); Ctrl-C stops an answer";
@@ -43,7 +42,7 @@ struct Talk<'a> {
 async fn talk(connection: &Connection, flags: Chat) -> anyhow::Result<()> {
     let mut talk = Talk {
         connection,
-        engine: engine(connection)?,
+        engine: engine(connection).await?,
         model: flags.model,
         system: flags.system,
         conversation: flags.conversation.unwrap_or_else(new_conversation),

@@ -136,6 +136,20 @@ impl Connection {
             .context("the server's reply is not JSON; is it a Habit server?")
     }
 
+    /// The server's report on itself, whatever its state: one that was started for memory alone has no engine and says
+    /// that it is unavailable, which does not concern what memory is asked here.
+    ///
+    /// # Errors
+    /// If nothing answers, or not with a report.
+    pub async fn health(&self) -> anyhow::Result<Value> {
+        let request = self.request(http::Method::GET, "/health");
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        response
+            .json()
+            .await
+            .context("the server's report on itself is not JSON; is it a Habit server?")
+    }
+
     fn unreachable(&self, error: &reqwest::Error) -> anyhow::Error {
         if error.is_connect() {
             return anyhow::anyhow!("nothing answers at {}; is the server running there?", self.url);

@@ -36,10 +36,8 @@ pub async fn run(common: &Common, flags: Ingest) -> anyhow::Result<ExitCode> {
     if failed == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!(
-        "{failed} of {} files are not in memory; the others are",
-        flags.files.len()
-    );
+    let total = flags.files.len();
+    eprintln!("{} of {total} files went in, {failed} did not", total - failed);
     Ok(ExitCode::FAILURE)
 }
 

@@ -29,7 +29,7 @@ async fn rebuild(connection: &Connection) -> anyhow::Result<()> {
     let total = reply["pending"].as_u64().unwrap_or_default();
     let bar = progress::counting("indexing", total);
     loop {
-        let health = connection.json(connection.request(Method::GET, "/health")).await?;
+        let health = connection.health().await?;
         let left = health["index"]["pending"].as_u64().unwrap_or_default();
         bar.set_position(total.saturating_sub(left));
         if left == 0 {

@@ -10,7 +10,12 @@ use crate::upstream::Upstream;
 
 fn serve(data: &Path, args: &[&str]) -> Output {
     let mut command = habit();
-    command.arg("--data-dir").arg(data).arg("serve").args(["--bind", "127.0.0.1:0"]).args(args);
+    command
+        .arg("--data-dir")
+        .arg(data)
+        .arg("serve")
+        .args(["--bind", "127.0.0.1:0"])
+        .args(args);
     command.output().unwrap()
 }
 
@@ -19,7 +24,10 @@ fn assert_says(output: &Output, words: &[&str]) {
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(!output.status.success(), "it should have failed: {text}");
     for word in words {
-        assert!(text.to_lowercase().contains(&word.to_lowercase()), "no `{word}` in: {text}");
+        assert!(
+            text.to_lowercase().contains(&word.to_lowercase()),
+            "no `{word}` in: {text}"
+        );
     }
     assert!(!text.contains("panicked"), "{text}");
 }
@@ -72,8 +80,14 @@ fn an_unknown_architecture_is_named_with_those_that_work() {
 fn a_missing_model_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
-    assert_says(&serve(&data, &["--model", "/nowhere/model.gguf"]), &["/nowhere/model.gguf"]);
-    assert_says(&serve(&data, &["--model", "smollm2-135m-instrukt"]), &["smollm2-135m-instruct"]);
+    assert_says(
+        &serve(&data, &["--model", "/nowhere/model.gguf"]),
+        &["/nowhere/model.gguf"],
+    );
+    assert_says(
+        &serve(&data, &["--model", "smollm2-135m-instrukt"]),
+        &["smollm2-135m-instruct"],
+    );
 }
 
 #[test]
@@ -93,7 +107,10 @@ fn bad_configuration_names_the_field_and_the_nearest_right_one() {
 fn without_keys_only_on_loopback() {
     let dir = tempfile::tempdir().unwrap();
     let mut command = habit();
-    command.arg("--data-dir").arg(dir.path()).args(["serve", "--no-auth", "--bind", "0.0.0.0:0"]);
+    command
+        .arg("--data-dir")
+        .arg(dir.path())
+        .args(["serve", "--no-auth", "--bind", "0.0.0.0:0"]);
     assert_says(&command.output().unwrap(), &["no-auth", "loopback"]);
 }
 
@@ -102,7 +119,10 @@ fn a_data_directory_that_cannot_be_written_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("not-a-directory");
     std::fs::write(&file, "").unwrap();
-    assert_says(&serve(&file.join("data"), &["--upstream", "http://127.0.0.1:9"]), &["not-a-directory", "--data-dir"]);
+    assert_says(
+        &serve(&file.join("data"), &["--upstream", "http://127.0.0.1:9"]),
+        &["not-a-directory", "--data-dir"],
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,7 +136,13 @@ async fn one_server_a_port_and_a_data_directory() {
 
     let address = server.url.trim_start_matches("http://").to_owned();
     let mut command = habit();
-    command.arg("--data-dir").arg(dir.path().join("other")).args(["serve", "--upstream", &upstream.url, "--bind", &address]);
+    command.arg("--data-dir").arg(dir.path().join("other")).args([
+        "serve",
+        "--upstream",
+        &upstream.url,
+        "--bind",
+        &address,
+    ]);
     assert_says(&command.output().unwrap(), &[&address, "--bind"]);
     // The first one still answers.
     server.ask("Still there?", &[]).await;
@@ -129,18 +155,48 @@ async fn bad_requests_get_openai_shaped_errors() {
     let server = Server::start(&data, &[]).await;
     let chat = |body: &str| {
         let body = body.to_owned();
-        server.request(reqwest::Method::POST, "/v1/chat/completions").header("content-type", "application/json").body(body)
+        server
+            .request(reqwest::Method::POST, "/v1/chat/completions")
+            .header("content-type", "application/json")
+            .body(body)
     };
     let long = json!({"messages": [{"role": "user", "content": "word ".repeat(20_000)}]}).to_string();
     for (request, status, code, word) in [
         (chat("{\"messages\": ["), 400, None, "JSON"),
         (chat("{\"messages\": 7}"), 400, None, "messages"),
-        (chat("{\"model\": \"gpt-9\", \"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}"), 404, Some("model_not_found"), "gpt-9"),
-        (chat("{\"temperature\": 9, \"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}"), 400, None, "temperature"),
+        (
+            chat("{\"model\": \"gpt-9\", \"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}"),
+            404,
+            Some("model_not_found"),
+            "gpt-9",
+        ),
+        (
+            chat("{\"temperature\": 9, \"messages\": [{\"role\": \"user\", \"content\": \"x\"}]}"),
+            400,
+            None,
+            "temperature",
+        ),
         (chat(&long), 400, Some("context_length_exceeded"), "tokens"),
-        (server.request(reqwest::Method::GET, "/v1/nowhere"), 404, None, "/v1/nowhere"),
-        (server.request(reqwest::Method::PUT, "/v1/chat/completions"), 405, None, "PUT"),
-        (server.request(reqwest::Method::GET, "/v1/models").bearer_auth("hb-wrong-key"), 401, Some("invalid_api_key"), "Incorrect API key provided"),
+        (
+            server.request(reqwest::Method::GET, "/v1/nowhere"),
+            404,
+            None,
+            "/v1/nowhere",
+        ),
+        (
+            server.request(reqwest::Method::PUT, "/v1/chat/completions"),
+            405,
+            None,
+            "PUT",
+        ),
+        (
+            reqwest::Client::new()
+                .get(format!("{}/v1/models", server.url))
+                .bearer_auth("hb-wrong-key"),
+            401,
+            Some("invalid_api_key"),
+            "Incorrect API key provided",
+        ),
     ] {
         let reply = request.send().await.unwrap();
         let shown = reply.status().as_u16();
@@ -148,7 +204,10 @@ async fn bad_requests_get_openai_shaped_errors() {
         let body: Value = reply.json().await.unwrap();
         assert_eq!(shown, status, "{body}");
         let error = &body["error"];
-        assert!(error["message"].as_str().unwrap().contains(word), "no `{word}` in {body}");
+        assert!(
+            error["message"].as_str().unwrap().contains(word),
+            "no `{word}` in {body}"
+        );
         assert!(error["type"].is_string() && error["code"].is_string(), "{body}");
         assert!(error.as_object().unwrap().contains_key("param"), "{body}");
         if let Some(code) = code {
@@ -178,8 +237,13 @@ async fn a_full_disk_fails_the_turn_and_loses_nothing() {
         };
     }
     // Room for 2 MiB a file (`ulimit -f` counts in KiB): the database fills up soon.
-    command.args(["-c", "trap '' XFSZ; ulimit -f 2048; exec \"$@\"", "bash"]).arg(plain.get_program());
-    command.arg("--data-dir").arg(&data).args(["serve", "--bind", "127.0.0.1:0", "--upstream", &upstream.url]);
+    command
+        .args(["-c", "trap '' XFSZ; ulimit -f 2048; exec \"$@\"", "bash"])
+        .arg(plain.get_program());
+    command
+        .arg("--data-dir")
+        .arg(&data)
+        .args(["serve", "--bind", "127.0.0.1:0", "--upstream", &upstream.url]);
     command.stdin(Stdio::null());
     let server = Server::start_command(&data, command).await;
     let big = "All work and no play. ".repeat(500);
@@ -189,7 +253,10 @@ async fn a_full_disk_fails_the_turn_and_loses_nothing() {
         let body = json!({"messages": [{"role": "user", "content": format!("{number} {big}")}]});
         let reply = server.chat(&body, &[]).await;
         let status = reply.status();
-        let turn = reply.headers().get("x-habit-turn").map(|turn| turn.to_str().unwrap().to_owned());
+        let turn = reply
+            .headers()
+            .get("x-habit-turn")
+            .map(|turn| turn.to_str().unwrap().to_owned());
         let body: Value = reply.json().await.unwrap();
         if status.is_success() {
             recorded.push(turn.unwrap());
@@ -218,8 +285,14 @@ fn a_revoked_key_is_listed_as_such() {
     let list = run(dir.path(), &["keys", "list"]);
     let text = String::from_utf8_lossy(&list.stdout).into_owned();
     assert!(text.contains(&public) && text.contains("someone"), "{text}");
-    assert!(!text.contains(key.rsplit('-').next().unwrap()), "the secret is never shown again");
+    assert!(
+        !text.contains(key.rsplit('-').next().unwrap()),
+        "the secret is never shown again"
+    );
     assert!(run(dir.path(), &["keys", "revoke", &public]).status.success());
     assert_says(&run(dir.path(), &["keys", "revoke", "nosuchkey"]), &["nosuchkey"]);
-    assert_says(&run(dir.path(), &["keys", "create", "--team", "no spaces", "--user", "u"]), &["no spaces"]);
+    assert_says(
+        &run(dir.path(), &["keys", "create", "--team", "no spaces", "--user", "u"]),
+        &["no spaces"],
+    );
 }

@@ -35,7 +35,12 @@ async fn nothing_that_was_seen_finished_is_lost() {
         check(&server, turn, question).await;
     }
     let turns = server.get("/v1/turns?limit=1000").await;
-    let completed = turns["data"].as_array().unwrap().iter().filter(|turn| turn["outcome"] == "completed").count();
+    let completed = turns["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|turn| turn["outcome"] == "completed")
+        .count();
     assert_eq!(completed, ROUNDS, "each finished turn once");
 }
 

@@ -19,26 +19,50 @@ async fn an_ingested_file_answers_and_a_deleted_one_is_gone() {
     std::fs::write(&broken, [0_u8, 159, 146, 150, 0, 1, 2, 3]).unwrap();
 
     // A file that can't be read is named; the other still goes in; the command fails. With no server running.
-    let output = run(&data, &["ingest", "--team", "t", "--user", "u", path(&broken), path(&handbook)]);
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let output = run(
+        &data,
+        &["ingest", "--team", "t", "--user", "u", path(&broken), path(&handbook)],
+    );
+    let text = format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    );
     assert!(!output.status.success());
     assert!(text.contains("photo.bin"), "{text}");
 
     let server = Server::start(&data, &[]).await;
     let documents = server.get("/v1/documents").await;
-    let names: Vec<&str> = documents["data"].as_array().unwrap().iter().map(|d| d["name"].as_str().unwrap()).collect();
+    let names: Vec<&str> = documents["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|d| d["name"].as_str().unwrap())
+        .collect();
     assert_eq!(names, ["handbook.md"]);
 
     let injected = injected_for(&server, "When does the north gate close in winter?", &[]).await;
     assert!(injected.to_string().contains("21:30"), "{injected}");
-    let passage = injected.as_array().unwrap().iter().find(|passage| passage["text"].to_string().contains("21:30")).unwrap();
+    let passage = injected
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|passage| passage["text"].to_string().contains("21:30"))
+        .unwrap();
     assert_eq!(passage["source"], "persistent");
     let label = passage["citation"]["label"].as_str().unwrap();
     assert!(label.contains("handbook.md") && label.contains("Gates"), "{label}");
-    assert!(!passage["text"].to_string().contains("pea soup"), "only the chunk that matters: {passage}");
+    assert!(
+        !passage["text"].to_string().contains("pea soup"),
+        "only the chunk that matters: {passage}"
+    );
 
     let id = documents["data"][0]["id"].as_str().unwrap();
-    let gone = server.request(reqwest::Method::DELETE, &format!("/v1/documents/{id}")).send().await.unwrap();
+    let gone = server
+        .request(reqwest::Method::DELETE, &format!("/v1/documents/{id}"))
+        .send()
+        .await
+        .unwrap();
     assert!(gone.status().is_success());
     let injected = injected_for(&server, "When does the north gate close in summer or winter?", &[]).await;
     assert!(!injected.to_string().contains("\"persistent\""), "{injected}");
@@ -54,7 +78,19 @@ async fn a_conversations_document_stays_in_it_until_it_is_cleared() {
     std::fs::write(&notes, "The password of the regatta is heliotrope.").unwrap();
     let server = Server::start(&data, &[]).await;
     // With a server running on the same data directory.
-    let output = run(&data, &["ingest", "--team", "t", "--user", "u", "--conversation", "boat", path(&notes)]);
+    let output = run(
+        &data,
+        &[
+            "ingest",
+            "--team",
+            "t",
+            "--user",
+            "u",
+            "--conversation",
+            "boat",
+            path(&notes),
+        ],
+    );
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
     let question = "What is the password of the regatta?";
@@ -64,7 +100,11 @@ async fn a_conversations_document_stays_in_it_until_it_is_cleared() {
     let outside = injected_for(&server, question, &[("X-Habit-Conversation", "train")]).await;
     assert!(!outside.to_string().contains("\"inference\""), "{outside}");
 
-    let cleared = server.request(reqwest::Method::DELETE, "/v1/documents?conversation=boat").send().await.unwrap();
+    let cleared = server
+        .request(reqwest::Method::DELETE, "/v1/documents?conversation=boat")
+        .send()
+        .await
+        .unwrap();
     assert!(cleared.status().is_success());
     let inside = injected_for(&server, question, &[("X-Habit-Conversation", "boat")]).await;
     assert!(!inside.to_string().contains("\"inference\""), "{inside}");
@@ -75,7 +115,9 @@ async fn a_lost_index_is_rebuilt_from_the_journal() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let server = Server::start(&data, &[]).await;
-    server.ask("My dog is called Biscuit, I work at the harbour.", &[]).await;
+    server
+        .ask("My dog is called Biscuit, I work at the harbour.", &[])
+        .await;
     assert!(server.terminate().await.success());
     std::fs::remove_dir_all(data.join("index")).unwrap();
     let output = run(&data, &["reindex"]);
@@ -100,6 +142,11 @@ async fn injected_for(server: &Server, question: &str, headers: &[(&str, &str)])
 
 async fn search(server: &Server, query: &str) -> Value {
     let body = json!({"query": query, "limit": 5});
-    let reply = server.request(reqwest::Method::POST, "/v1/documents/search").json(&body).send().await.unwrap();
+    let reply = server
+        .request(reqwest::Method::POST, "/v1/documents/search")
+        .json(&body)
+        .send()
+        .await
+        .unwrap();
     reply.json().await.unwrap()
 }

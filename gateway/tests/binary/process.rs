@@ -21,7 +21,10 @@ pub fn habit() -> Command {
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HABIT_")) {
         command.env_remove(name);
     }
-    command.env("HABIT_DATA_MODELS", setting("HABIT_TEST_MODELS")).env("NO_COLOR", "1").stdin(Stdio::null());
+    command
+        .env("HABIT_DATA_MODELS", setting("HABIT_TEST_MODELS"))
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null());
     command
 }
 
@@ -44,7 +47,12 @@ impl Server {
     /// Starts `habit serve` on a free port and waits until it answers.
     pub async fn start(data: &Path, args: &[&str]) -> Self {
         let mut command = habit();
-        command.arg("--data-dir").arg(data).arg("serve").args(["--bind", "127.0.0.1:0"]).args(args);
+        command
+            .arg("--data-dir")
+            .arg(data)
+            .arg("serve")
+            .args(["--bind", "127.0.0.1:0"])
+            .args(args);
         Self::start_command(data, command).await
     }
 
@@ -59,9 +67,14 @@ impl Server {
         let deadline = Instant::now() + START;
         let url = loop {
             let file = std::fs::read(data.join("server.json")).ok();
-            let url = file.and_then(|file| Some(serde_json::from_slice::<Value>(&file).ok()?["url"].as_str()?.to_owned()));
+            let url =
+                file.and_then(|file| Some(serde_json::from_slice::<Value>(&file).ok()?["url"].as_str()?.to_owned()));
             if let Some(url) = url
-                && http.get(format!("{url}/health")).send().await.is_ok_and(|reply| reply.status().is_success())
+                && http
+                    .get(format!("{url}/health"))
+                    .send()
+                    .await
+                    .is_ok_and(|reply| reply.status().is_success())
             {
                 break url;
             }
@@ -77,7 +90,9 @@ impl Server {
 
     /// A request with the server's own key.
     pub fn request(&self, method: reqwest::Method, path: &str) -> reqwest::RequestBuilder {
-        self.http.request(method, format!("{}{path}", self.url)).bearer_auth(&self.key)
+        self.http
+            .request(method, format!("{}{path}", self.url))
+            .bearer_auth(&self.key)
     }
 
     /// GET, parsed; panics unless it is 200.
@@ -104,11 +119,18 @@ impl Server {
             "messages": [{"role": "user", "content": question}], "temperature": 0, "max_tokens": 48
         });
         let reply = self.chat(&body, headers).await;
-        let turn = reply.headers().get("x-habit-turn").map(|id| id.to_str().unwrap().to_owned()).unwrap_or_default();
+        let turn = reply
+            .headers()
+            .get("x-habit-turn")
+            .map(|id| id.to_str().unwrap().to_owned())
+            .unwrap_or_default();
         let status = reply.status();
         let reply: Value = reply.json().await.unwrap();
         assert!(status.is_success(), "{status}: {reply}");
-        (turn, reply["choices"][0]["message"]["content"].as_str().unwrap().to_owned())
+        (
+            turn,
+            reply["choices"][0]["message"]["content"].as_str().unwrap().to_owned(),
+        )
     }
 
     /// As the kernel's OOM killer or a power cut would: no time to do anything.
@@ -132,7 +154,11 @@ impl Server {
 
     /// Sends a signal by name.
     pub fn signal(&self, name: &str) {
-        let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
+        let status = Command::new("kill")
+            .arg(format!("-{name}"))
+            .arg(self.child.id().to_string())
+            .status()
+            .unwrap();
         assert!(status.success());
     }
 }

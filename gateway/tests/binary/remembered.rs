@@ -18,7 +18,10 @@ async fn a_fact_is_remembered_in_another_conversation() {
     assert!(answer.contains("Biscuit"), "the answer was: {answer}");
     let record = server.get(&format!("/v1/turns/{turn}")).await;
     let injected = record["injected"].as_array().unwrap();
-    let passage = injected.iter().find(|passage| passage["citation"]["id"] == told.as_str()).expect("the turn that told it");
+    let passage = injected
+        .iter()
+        .find(|passage| passage["citation"]["id"] == told.as_str())
+        .expect("the turn that told it");
     assert!(passage["text"].as_str().unwrap().contains("Biscuit"));
     assert_eq!(passage["source"], "recalled");
     assert!(passage["score"].as_f64().unwrap() > 0.0);
@@ -27,7 +30,10 @@ async fn a_fact_is_remembered_in_another_conversation() {
 
     // Off: nothing is injected, though all of it is known.
     let (turn, answer) = server.ask("What is my dog called?", &[("X-Habit-Memory", "off")]).await;
-    assert!(!answer.contains("Biscuit"), "with memory off the model can't know: {answer}");
+    assert!(
+        !answer.contains("Biscuit"),
+        "with memory off the model can't know: {answer}"
+    );
     assert_eq!(server.get(&format!("/v1/turns/{turn}")).await["injected"], json!([]));
 
     // store: false leaves no trace.
@@ -44,8 +50,16 @@ async fn a_fact_is_remembered_in_another_conversation() {
     let injected = server.get(&format!("/v1/turns/{turn}")).await["injected"].clone();
     assert!(!injected.to_string().contains("Marzipan"));
     assert!(server.terminate().await.success());
-    let bytes = std::process::Command::new("grep").args(["-rl", "Marzipan"]).arg(&data).output().unwrap();
-    assert!(bytes.stdout.is_empty(), "found in {}", String::from_utf8_lossy(&bytes.stdout));
+    let bytes = std::process::Command::new("grep")
+        .args(["-rl", "Marzipan"])
+        .arg(&data)
+        .output()
+        .unwrap();
+    assert!(
+        bytes.stdout.is_empty(),
+        "found in {}",
+        String::from_utf8_lossy(&bytes.stdout)
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -65,7 +79,10 @@ async fn two_hundred_turns_in_between_hide_nothing() {
     let (turn, answer) = server.ask("What is my dog called?", &[]).await;
     let injected = server.get(&format!("/v1/turns/{turn}")).await["injected"].clone();
     assert!(injected.to_string().contains("Biscuit"), "injected: {injected}");
-    assert!(answer.contains("Biscuit"), "the answer was: {answer}; injected: {injected}");
+    assert!(
+        answer.contains("Biscuit"),
+        "the answer was: {answer}; injected: {injected}"
+    );
     let (turn, answer) = server.ask("Where do I work?", &[]).await;
     let injected = server.get(&format!("/v1/turns/{turn}")).await["injected"].clone();
     assert!(injected.to_string().contains("harbour"), "injected: {injected}");

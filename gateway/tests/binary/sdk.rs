@@ -16,7 +16,10 @@ async fn the_openai_python_sdk_works() {
         .env("NO_PROXY", "127.0.0.1")
         .output()
         .unwrap();
-    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
     assert!(output.status.success(), "{out}\n{err}");
     assert!(out.contains("8 passed"), "{out}");
 }

@@ -27,7 +27,12 @@ async fn a_reply_under_way_is_finished_and_recorded() {
     server.signal("TERM");
     // No new work is taken once it drains.
     let deadline = Instant::now() + Duration::from_secs(10);
-    while server.request(reqwest::Method::GET, "/health").send().await.is_ok_and(|reply| reply.status().is_success()) {
+    while server
+        .request(reqwest::Method::GET, "/health")
+        .send()
+        .await
+        .is_ok_and(|reply| reply.status().is_success())
+    {
         assert!(Instant::now() < deadline, "still taking requests 10 s after SIGTERM");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
@@ -63,7 +68,11 @@ async fn a_client_that_leaves_is_recorded_as_interrupted() {
 
     let deadline = Instant::now() + Duration::from_secs(30);
     let record = loop {
-        let reply = server.request(reqwest::Method::GET, &format!("/v1/turns/{turn}")).send().await.unwrap();
+        let reply = server
+            .request(reqwest::Method::GET, &format!("/v1/turns/{turn}"))
+            .send()
+            .await
+            .unwrap();
         if reply.status().is_success() {
             break reply.json::<serde_json::Value>().await.unwrap();
         }

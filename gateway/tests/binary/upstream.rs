@@ -68,7 +68,8 @@ async fn chat(
         chunk(&json!({"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 6, "total_tokens": 16}})),
         Ok(Event::default().data("[DONE]")),
     ];
-    Sse::new(words.chain(futures::stream::iter(end))).keep_alive(axum::response::sse::KeepAlive::new().interval(Duration::from_secs(5)))
+    Sse::new(words.chain(futures::stream::iter(end)))
+        .keep_alive(axum::response::sse::KeepAlive::new().interval(Duration::from_secs(5)))
 }
 
 fn chunk(body: &Value) -> Result<Event, Infallible> {

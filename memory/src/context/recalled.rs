@@ -20,10 +20,8 @@ use crate::rank::{self, Candidate, Scored, words};
 /// Characters of the user's words that a passage shows: about 150 tokens, so that ten passages stay within budget.
 const SAID: usize = 600;
 
-/// Characters of the reply that a passage shows where the user stated something: only what it was about.
-const ANSWERED_BRIEFLY: usize = 120;
-
-/// Characters of the reply that a passage shows where the user asked something: then the reply holds what is to be known.
+/// Characters of the reply that a passage shows where the user asked for something: then the reply holds what is to be
+/// known.
 const ANSWERED: usize = 400;
 
 /// Share of common content words from which a question counts as the present one asked before.
@@ -131,7 +129,6 @@ fn without_repetitions(query: &str, found: &[(&Hit, &Interaction)], ranked: Vec<
         .collect()
 }
 
-#[expect(clippy::cast_precision_loss, reason = "counts of words are far below 2^24")]
 fn alike(one: &[String], other: &[String]) -> bool {
     let common = one.iter().filter(|word| other.contains(word)).count();
     let all = one.len() + other.len() - common;
@@ -140,14 +137,16 @@ fn alike(one: &[String], other: &[String]) -> bool {
 
 fn passage(turn: &Interaction, score: f32) -> Passage {
     let said = shortened(&turn.prompt, SAID);
-    let answered = if words::only_asks(&turn.prompt) {
-        ANSWERED
+    // What someone says of themselves needs no echo: the reply only leads small models astray.
+    let reply = if words::is_about_oneself(&turn.prompt) {
+        String::new()
     } else {
-        ANSWERED_BRIEFLY
+        shortened(&turn.reply, ANSWERED)
     };
-    let text = match shortened(&turn.reply, answered) {
-        reply if reply.is_empty() => format!("User said: {said}"),
-        reply => format!("User said: {said} Assistant answered: {reply}"),
+    let text = if reply.is_empty() {
+        said
+    } else {
+        format!("User asked: {said} Assistant answered: {reply}")
     };
     let label = jiff::Timestamp::from_millisecond(turn.asked_at)
         .map_or_else(|_| "earlier".to_owned(), |at| at.strftime("%Y-%m-%d").to_string());

@@ -47,7 +47,7 @@ pub fn extract(name: &str, bytes: &[u8]) -> Result<Extracted, MemoryError> {
     }
     let (media_type, sections) = read(name, bytes);
     let sections = sections.map_err(unreadable)?;
-    let sections: Vec<Section> = sections.into_iter().filter_map(tidied).collect();
+    let sections: Vec<Section> = sections.iter().filter_map(tidied).collect();
     if sections.is_empty() {
         return Err(unreadable(match media_type {
             "application/pdf" => {
@@ -119,7 +119,7 @@ fn whole(text: String) -> Vec<Section> {
 }
 
 /// A section without control characters, trailing blanks or runs of empty lines; `None` if nothing is left.
-fn tidied(section: Section) -> Option<Section> {
+fn tidied(section: &Section) -> Option<Section> {
     let mut text = String::with_capacity(section.text.len());
     let mut empty_lines = 0;
     for line in section.text.lines() {

@@ -112,6 +112,31 @@ pub fn only_asks(text: &str) -> bool {
     !text.contains(['.', '!', '\n', ',', ';']) && OPENINGS.contains(&first.as_str())
 }
 
+/// Whether the text states something of its speaker ("my …", "I …", "we …") rather than asking.
+#[must_use]
+pub fn is_about_oneself(text: &str) -> bool {
+    const FIRST_PERSON: [&str; 5] = ["i", "my", "mine", "we", "our"];
+    let asks = text.trim_end().ends_with('?') || only_asks(text);
+    let mut words = text.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty());
+    !asks && words.any(|word| FIRST_PERSON.contains(&word.to_lowercase().as_str()))
+}
+
+/// Whether the text tells the assistant to do something ("Write a poem …", "Please explain …").
+#[must_use]
+pub fn wishes(text: &str) -> bool {
+    const VERBS: &str = "add answer calculate change check classify compare complete compose compute continue convert \
+        correct create define describe design draft draw edit estimate evaluate explain extract find fix format generate \
+        give help identify imagine improve list make name outline paraphrase play pretend propose provide read recommend \
+        rephrase reply rewrite say show shorten simplify solve sort suggest summarise summarize teach tell translate try \
+        turn use write";
+    let mut words = text
+        .split(|c: char| !c.is_alphabetic())
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase);
+    let first = words.find(|word| !matches!(word.as_str(), "please" | "now" | "ok" | "okay" | "hi" | "hello" | "hey"));
+    first.is_some_and(|first| VERBS.split_whitespace().any(|verb| verb == first))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -136,11 +161,29 @@ mod tests {
     }
 
     #[test]
+    fn wishes_are_told_from_statements() {
+        assert!(wishes("Write a short poem on tomato soup."));
+        assert!(wishes("please, explain black holes"));
+        assert!(!wishes("My dog is called Biscuit"));
+        assert!(!wishes("guide.md Leave\nList of holidays"));
+        assert!(!wishes(""));
+    }
+
+    #[test]
     fn questions_are_told_from_statements() {
         assert!(only_asks("What is my dog called?"));
         assert!(only_asks("where do I work"));
         assert!(!only_asks("My dog is called Biscuit, I work at the harbour"));
         assert!(!only_asks("My dog is called Biscuit. Isn't that nice?"));
         assert!(!only_asks(""));
+    }
+
+    #[test]
+    fn statements_about_oneself_are_told_from_wishes_and_questions() {
+        assert!(is_about_oneself("My dog is called Biscuit, I work at the harbour."));
+        assert!(is_about_oneself("I'm allergic to peanuts"));
+        assert!(!is_about_oneself("Please give me a recipe for soup."));
+        assert!(!is_about_oneself("What is my dog called?"));
+        assert!(!is_about_oneself("It is raining in Ghent."));
     }
 }

@@ -106,12 +106,12 @@ impl Index for RamIndex {
             hit.bm25 = hit.bm25.or(bm25);
             hit.cosine = hit.cosine.or(cosine);
         };
-        by_words
-            .iter()
-            .for_each(|&(place, score)| hit(place, Some(score), None));
-        by_meaning
-            .iter()
-            .for_each(|&(place, score)| hit(place, None, Some(score)));
+        for (place, score) in by_words {
+            hit(place, Some(score), None);
+        }
+        for (place, score) in by_meaning {
+            hit(place, None, Some(score));
+        }
         Ok(hits.into_values().collect())
     }
 
@@ -143,7 +143,6 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
 }
 
 /// The entries that share a word with the query, with their scores.
-#[expect(clippy::cast_precision_loss, reason = "counts of words are far below 2^24")]
 fn bm25(query: &str, entries: &[&Entry]) -> Vec<(usize, f32)> {
     let texts: Vec<Vec<String>> = entries.iter().map(|entry| words::stems(&entry.text)).collect();
     let average = texts.iter().map(Vec::len).sum::<usize>() as f32 / texts.len().max(1) as f32;

@@ -53,7 +53,11 @@ async fn embedder_dir() -> PathBuf {
         || PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("models"),
         PathBuf::from,
     );
-    let model = Store::open(models).unwrap().resolve(DEFAULT_EMBEDDER, Arc::new(Silent)).await.unwrap();
+    let model = Store::open(models)
+        .unwrap()
+        .resolve(DEFAULT_EMBEDDER, Arc::new(Silent))
+        .await
+        .unwrap();
     match model.weights {
         Weights::Safetensors(dir) => dir,
         Weights::Gguf(file) => panic!("an embedder as GGUF: {}", file.display()),
@@ -72,19 +76,38 @@ impl World {
     pub async fn real() -> Self {
         let embedder = Arc::new(MiniLm::load(&embedder_dir().await, 0).unwrap());
         let dir = tempfile::tempdir().unwrap();
-        let index = LanceIndex::open(dir.path(), embedder.dimensions(), embedder.id()).await.unwrap();
+        let index = LanceIndex::open(dir.path(), embedder.dimensions(), embedder.id())
+            .await
+            .unwrap();
         Self::of(embedder, Arc::new(index), Some(dir))
     }
 
     fn of(embedder: Arc<dyn Embedder>, index: Arc<dyn Index>, dir: Option<tempfile::TempDir>) -> Self {
         let journal: Arc<dyn Journal> = Arc::new(RamJournal::default());
         let stop = CancellationToken::new();
-        let (indexer, _) =
-            Indexer::spawn(Arc::clone(&journal), Arc::clone(&index), Arc::clone(&embedder), stop.clone());
+        let (indexer, _) = Indexer::spawn(
+            Arc::clone(&journal),
+            Arc::clone(&index),
+            Arc::clone(&embedder),
+            stop.clone(),
+        );
         // Slow machines must not fail these tests: what the bound is for is tested elsewhere.
-        let options = Options { catch_up: std::time::Duration::from_secs(60), ..Options::default() };
+        let options = Options {
+            catch_up: std::time::Duration::from_mins(1),
+            ..Options::default()
+        };
         let now = AtomicI64::new(1_795_219_200_000); // 2026-11-21
-        Self { scope: user("red", "ann"), journal, index, indexer, embedder, options, now, stop, _dir: dir }
+        Self {
+            scope: user("red", "ann"),
+            journal,
+            index,
+            indexer,
+            embedder,
+            options,
+            now,
+            stop,
+            _dir: dir,
+        }
     }
 
     pub async fn say(&self, conversation: &str, prompt: &str, reply: &str) -> Uuid {

@@ -10,7 +10,7 @@ use crate::documents::Section;
 /// A line that defines something, with its name.
 static DEFINITION: LazyLock<Option<Regex>> = LazyLock::new(|| {
     Regex::new(
-        r"^(?:export\s+|default\s+|pub(?:\([^)]*\))?\s+|public\s+|private\s+|protected\s+|internal\s+|static\s+|abstract\s+|final\s+|async\s+|unsafe\s+|const\s+|data\s+|sealed\s+)*(?:fn|def|class|struct|enum|trait|interface|impl|type|mod|module|func|function|object|namespace|record|message|service|macro_rules!)\s+(?:\([^)]*\)\s*)?(?:<[^>]*>\s*)?([A-Za-z_][\w:.]*)",
+        r"^(?:export\s+|default\s+|pub(?:\([^)]*\))?\s+|public\s+|private\s+|protected\s+|internal\s+|static\s+|abstract\s+|final\s+|async\s+|unsafe\s+|const\s+|data\s+|sealed\s+)*(?:fn|def|class|struct|enum|trait|interface|impl|type|mod|module|func|function|object|namespace|record|message|service|macro_rules!)\s+(?:\([^)]*\)\s*)?(?:<[^>]*>\s*)?([A-Za-z_]\w*(?:(?:::|\.)\w+)*)",
     )
     .ok()
 });

@@ -16,7 +16,7 @@ pub(super) fn text(bytes: &[u8]) -> Option<String> {
         return Some(utf16(rest, u16::from_be_bytes));
     }
     let start = &bytes[..bytes.len().min(LOOK_AT)];
-    if start.contains(&0) || odd_share(start) > 0.05 {
+    if start.contains(&0) || is_odd(start) {
         return None;
     }
     match std::str::from_utf8(bytes) {
@@ -34,11 +34,11 @@ fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> String {
         .collect()
 }
 
-/// The share of control characters that no text has.
-#[expect(clippy::cast_precision_loss, reason = "counts of at most 64 Ki bytes")]
-fn odd_share(bytes: &[u8]) -> f32 {
+/// Whether more than a twentieth of it are control characters that no text has; a few in a short text are let pass.
+fn is_odd(bytes: &[u8]) -> bool {
     let odd = |byte: &&u8| matches!(**byte, 0x01..=0x08 | 0x0e..=0x1a | 0x1c..=0x1f | 0x7f);
-    bytes.iter().filter(odd).count() as f32 / bytes.len().max(1) as f32
+    let odd = bytes.iter().filter(odd).count();
+    odd > 3 && odd * 20 > bytes.len()
 }
 
 fn mostly_utf8(bytes: &[u8]) -> bool {

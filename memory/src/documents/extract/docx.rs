@@ -93,7 +93,7 @@ impl Body {
         let paragraph = std::mem::take(&mut self.paragraph);
         if self.heading && !paragraph.trim().is_empty() {
             self.close();
-            self.locator = paragraph.trim().to_owned();
+            paragraph.trim().clone_into(&mut self.locator);
         }
         self.text.push_str(&paragraph);
         self.text.push('\n');

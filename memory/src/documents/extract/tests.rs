@@ -7,7 +7,11 @@ use super::*;
 
 fn sections(name: &str, bytes: &[u8]) -> Vec<(String, String)> {
     let extracted = extract(name, bytes).expect("it can be read");
-    extracted.sections.into_iter().map(|section| (section.locator, section.text)).collect()
+    extracted
+        .sections
+        .into_iter()
+        .map(|section| (section.locator, section.text))
+        .collect()
 }
 
 fn refused(name: &str, bytes: &[u8]) -> String {
@@ -41,15 +45,21 @@ fn pdf(pages: &[&str]) -> Vec<u8> {
     let table = file.len();
     let _ = write!(file, "xref\n0 {}\n0000000000 65535 f \n", objects.len() + 1);
     for place in places {
-        let _ = write!(file, "{place:010} 00000 n \n");
+        let _ = writeln!(file, "{place:010} 00000 n ");
     }
-    let _ = write!(file, "trailer\n<< /Size {} /Root 1 0 R >>\nstartxref\n{table}\n%%EOF\n", objects.len() + 1);
+    let _ = write!(
+        file,
+        "trailer\n<< /Size {} /Root 1 0 R >>\nstartxref\n{table}\n%%EOF\n",
+        objects.len() + 1
+    );
     file.into_bytes()
 }
 
 fn docx(body: &str) -> Vec<u8> {
     let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    archive.start_file("word/document.xml", zip::write::SimpleFileOptions::default()).expect("a member");
+    archive
+        .start_file("word/document.xml", zip::write::SimpleFileOptions::default())
+        .expect("a member");
     let xml = format!("<w:document xmlns:w=\"w\"><w:body>{body}</w:body></w:document>");
     archive.write_all(xml.as_bytes()).expect("its text");
     archive.finish().expect("an archive").into_inner()
@@ -57,7 +67,10 @@ fn docx(body: &str) -> Vec<u8> {
 
 #[test]
 fn text_is_one_section() {
-    assert_eq!(sections("a.txt", b"One.\r\n\r\n\r\n\r\nTwo.\x07\n"), [(String::new(), "One.\n\nTwo.".to_owned())]);
+    assert_eq!(
+        sections("a.txt", b"One.\r\n\r\n\r\n\r\nTwo.\x07\n"),
+        [(String::new(), "One.\n\nTwo.".to_owned())]
+    );
     assert_eq!(sections("README", b"no ending")[0].1, "no ending");
 }
 
@@ -65,7 +78,10 @@ fn text_is_one_section() {
 fn encodings_are_recognised() {
     assert_eq!(sections("a.txt", b"\xef\xbb\xbfcaf\xc3\xa9")[0].1, "café");
     assert_eq!(sections("a.txt", b"caf\xe9 au lait")[0].1, "café au lait");
-    let wide: Vec<u8> = [0xff, 0xfe].into_iter().chain("café".encode_utf16().flat_map(u16::to_le_bytes)).collect();
+    let wide: Vec<u8> = [0xff, 0xfe]
+        .into_iter()
+        .chain("café".encode_utf16().flat_map(u16::to_le_bytes))
+        .collect();
     assert_eq!(sections("a.txt", &wide)[0].1, "café");
 }
 
@@ -84,7 +100,10 @@ fn html_is_text_without_markup_or_scripts() {
                 <b>noon</b> &amp; low at six.</p><table><tr><td>Mon</td><td>4 m</td></tr></table></body></html>";
     let found = sections("page.html", page.as_bytes());
     let all: String = found.iter().map(|(_, text)| text.as_str()).collect();
-    assert!(all.contains("noon") && all.contains("& low at six") && all.contains("4 m"), "{all}");
+    assert!(
+        all.contains("noon") && all.contains("& low at six") && all.contains("4 m"),
+        "{all}"
+    );
     assert!(!all.contains("var x") && !all.contains("<p>"), "{all}");
     assert_eq!(found[0].0, "Tides");
 }
@@ -112,11 +131,17 @@ fn word_documents_have_a_section_per_heading() {
 
 #[test]
 fn rows_of_a_table_name_their_columns() {
-    let found = sections("people.csv", b"name;city\n\"Ann \"\"A\"\" Lee\";\"Ghent;\nEast\"\nBob;\n");
+    let found = sections(
+        "people.csv",
+        b"name;city\n\"Ann \"\"A\"\" Lee\";\"Ghent;\nEast\"\nBob;\n",
+    );
     assert_eq!(found[0].0, "rows 1-2");
     assert_eq!(found[0].1, "name: Ann \"A\" Lee; city: Ghent;\nEast\nname: Bob");
     let many: String = (0..45).fold("n,square\n".to_owned(), |text, n| format!("{text}{n},{}\n", n * n));
-    let locators: Vec<String> = sections("many.csv", many.as_bytes()).into_iter().map(|(locator, _)| locator).collect();
+    let locators: Vec<String> = sections("many.csv", many.as_bytes())
+        .into_iter()
+        .map(|(locator, _)| locator)
+        .collect();
     assert_eq!(locators, ["rows 1-20", "rows 21-40", "rows 41-45"]);
 }
 
@@ -127,7 +152,10 @@ fn a_schema_has_a_section_per_table() {
     let found = sections("shop.sql", schema.as_bytes());
     let locators: Vec<&str> = found.iter().map(|(locator, _)| locator.as_str()).collect();
     assert_eq!(locators, ["", "shop.customers", "orders"]);
-    assert!(found[1].1.starts_with("-- People.") && found[1].1.contains("'a;b'"), "{found:?}");
+    assert!(
+        found[1].1.starts_with("-- People.") && found[1].1.contains("'a;b'"),
+        "{found:?}"
+    );
     assert!(found[2].1.contains("by_id"));
 }
 
@@ -140,7 +168,10 @@ fn code_has_a_section_per_definition() {
     assert_eq!(locators, ["add", "Crane"]);
     assert!(found[0].1.contains("let sum") && found[0].1.contains("    sum\n}"));
     let python = "class Crane:\n    def lift(self):\n        pass\n\n\ndef main():\n    Crane().lift()\n";
-    let locators: Vec<String> = sections("m.py", python.as_bytes()).into_iter().map(|(locator, _)| locator).collect();
+    let locators: Vec<String> = sections("m.py", python.as_bytes())
+        .into_iter()
+        .map(|(locator, _)| locator)
+        .collect();
     assert_eq!(locators, ["Crane", "main"]);
 }
 
@@ -148,14 +179,21 @@ fn code_has_a_section_per_definition() {
 fn what_is_no_text_is_refused_with_what_can_be_read() {
     let image: Vec<u8> = (0..=255).cycle().take(4_000).collect();
     let message = refused("photo.jpg", &image);
-    assert!(message.starts_with("photo.jpg: ") && message.contains("PDF") && message.contains("Markdown"), "{message}");
+    assert!(
+        message.starts_with("photo.jpg: ") && message.contains("PDF") && message.contains("Markdown"),
+        "{message}"
+    );
     assert!(refused("empty.txt", b"").contains("empty"));
     assert!(refused("blank.txt", b" \n\n ").contains("no text"));
 }
 
 #[test]
 fn damaged_files_are_refused_and_nothing_panics() {
-    for bytes in [&b"%PDF-1.4\nrubbish"[..], b"not a pdf at all", b"%PDF-1.7\n1 0 obj\n<< /Type /Catalog >>\nendobj"] {
+    for bytes in [
+        &b"%PDF-1.4\nrubbish"[..],
+        b"not a pdf at all",
+        b"%PDF-1.7\n1 0 obj\n<< /Type /Catalog >>\nendobj",
+    ] {
         assert!(refused("broken.pdf", bytes).starts_with("broken.pdf: "));
     }
     let good = pdf(&["Some text here."]);
@@ -170,9 +208,11 @@ fn damaged_files_are_refused_and_nothing_panics() {
 #[test]
 fn an_archive_that_unpacks_to_too_much_is_refused() {
     let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
-    archive.start_file("word/document.xml", zip::write::SimpleFileOptions::default()).expect("a member");
+    archive
+        .start_file("word/document.xml", zip::write::SimpleFileOptions::default())
+        .expect("a member");
     let block = vec![b' '; 1 << 20];
-    for _ in 0..=(8 * MAX_TEXT >> 20) {
+    for _ in 0..=((8 * MAX_TEXT) >> 20) {
         archive.write_all(&block).expect("its text");
     }
     let bomb = archive.finish().expect("an archive").into_inner();

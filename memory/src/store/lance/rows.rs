@@ -56,12 +56,11 @@ pub(super) fn batch(entries: Vec<Entry>, dimensions: usize) -> Result<RecordBatc
     let mut places: HashMap<Uuid, usize> = HashMap::new();
     let mut unique: Vec<Entry> = Vec::with_capacity(entries.len());
     for entry in entries {
-        match places.get(&entry.id) {
-            Some(&place) => unique[place] = entry,
-            None => {
-                places.insert(entry.id, unique.len());
-                unique.push(entry);
-            }
+        if let Some(&place) = places.get(&entry.id) {
+            unique[place] = entry;
+        } else {
+            places.insert(entry.id, unique.len());
+            unique.push(entry);
         }
     }
     let strings = |value: &dyn Fn(&Entry) -> String| -> ArrayRef {
