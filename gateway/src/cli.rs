@@ -162,15 +162,29 @@ pub struct Target {
     pub user: String,
 }
 
+/// What is asked of the model, and how it answers.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Asking {
+    /// The model to ask [default: the server's]
+    #[arg(long)]
+    pub model: Option<String>,
+    /// How freely it words an answer: 0 always takes the likeliest word, 2 is the most
+    #[arg(long, value_name = "T")]
+    pub temperature: Option<f64>,
+    /// The longest answer, in tokens (small models may go on and on)
+    #[arg(long, value_name = "N", default_value_t = 1024)]
+    pub max_tokens: usize,
+}
+
 /// Flags of `chat`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Chat {
     /// Where.
     #[command(flatten)]
     pub target: Target,
-    /// The model to ask [default: the server's]
-    #[arg(long)]
-    pub model: Option<String>,
+    /// How.
+    #[command(flatten)]
+    pub asking: Asking,
     /// Go on with this conversation's documents (its words are recalled, not shown again)
     #[arg(long, value_name = "ID")]
     pub conversation: Option<String>,
@@ -188,9 +202,9 @@ pub struct Ask {
     /// Where.
     #[command(flatten)]
     pub target: Target,
-    /// The model to ask [default: the server's]
-    #[arg(long)]
-    pub model: Option<String>,
+    /// How.
+    #[command(flatten)]
+    pub asking: Asking,
     /// Ask within this conversation
     #[arg(long, value_name = "ID")]
     pub conversation: Option<String>,

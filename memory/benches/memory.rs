@@ -123,13 +123,13 @@ async fn recall(embedder: &Arc<dyn Embedder>, size: usize) {
     println!("filled with {size} memories in {:.0} s", began.elapsed().as_secs_f64());
 
     let source = Recalled::new(journal.clone(), index.clone(), None, Options::default());
-    let (mut whole, mut search) = (Vec::new(), Vec::new());
+    let (mut whole, mut without_embedding) = (Vec::new(), Vec::new());
     for number in 0..QUESTIONS {
         // Questions about different things, in the words of the memories.
         let query = format!("What did I say about {}?", sentence(number * 7 + 3, 4));
         let began = Instant::now();
         let vector = embedder.embed(vec![query.clone()]).await.unwrap().pop().unwrap();
-        let embedded = began.elapsed();
+        let vector_ready = began.elapsed();
         let request = Request {
             scope: scope(),
             messages: Arc::new(vec![Message::new(Role::User, query.clone())]),
@@ -139,10 +139,13 @@ async fn recall(embedder: &Arc<dyn Embedder>, size: usize) {
         };
         source.passages(&request).await.unwrap();
         whole.push(began.elapsed());
-        search.push(began.elapsed().saturating_sub(embedded));
+        without_embedding.push(began.elapsed().saturating_sub(vector_ready));
     }
     println!("recall at {size:7}, embedding included  {}", percentiles(whole));
-    println!("recall at {size:7}, without embedding   {}", percentiles(search));
+    println!(
+        "recall at {size:7}, without embedding   {}",
+        percentiles(without_embedding)
+    );
 }
 
 /// Writes turns and their entries. Vectors are random directions: how near they are does not change the work of a
@@ -237,7 +240,9 @@ impl Random {
     fn direction(&mut self, dimensions: usize) -> Vec<f32> {
         let mut vector: Vec<f32> = (0..dimensions).map(|_| self.share() as f32 - 0.5).collect();
         let length = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
-        vector.iter_mut().for_each(|value| *value /= length);
+        for value in &mut vector {
+            *value /= length;
+        }
         vector
     }
 }

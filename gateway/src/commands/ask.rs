@@ -4,11 +4,11 @@ use std::io::Write;
 
 use futures::StreamExt;
 use habit_engine::worker::{Worker, WorkerOptions};
-use habit_engine::{ChatRequest, Delta, Engine, Message, Role};
+use habit_engine::{ChatRequest, Delta, Engine, Message, Role, Sampling};
 use serde_json::json;
 
 use super::client::Connection;
-use crate::cli::{Ask, Common};
+use crate::cli::{Ask, Asking, Common};
 use crate::turn::route;
 use crate::wiring::Purpose;
 
@@ -25,7 +25,7 @@ pub async fn run(common: &Common, flags: Ask) -> anyhow::Result<()> {
 
 async fn ask(connection: &Connection, flags: &Ask) -> anyhow::Result<()> {
     let messages = vec![Message::new(Role::User, flags.question.join(" "))];
-    let request = request(flags.model.clone(), messages, flags.conversation.as_deref());
+    let request = request(&flags.asking, messages, flags.conversation.as_deref());
     print_reply(&engine(connection).await?, request).await.map(drop)
 }
 
@@ -41,10 +41,15 @@ pub(super) async fn engine(connection: &Connection) -> anyhow::Result<Worker> {
     Ok(worker)
 }
 
-pub(super) fn request(model: Option<String>, messages: Vec<Message>, conversation: Option<&str>) -> ChatRequest {
+pub(super) fn request(asking: &Asking, messages: Vec<Message>, conversation: Option<&str>) -> ChatRequest {
     let mut request = ChatRequest {
-        model: model.unwrap_or_default(),
+        model: asking.model.clone().unwrap_or_default(),
         messages,
+        sampling: Sampling {
+            temperature: asking.temperature,
+            ..Sampling::default()
+        },
+        max_tokens: Some(asking.max_tokens),
         ..ChatRequest::default()
     };
     if let Some(id) = conversation {

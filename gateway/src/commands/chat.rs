@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::ask::{engine, print_reply, request};
 use super::client::Connection;
-use crate::cli::{Chat, Common};
+use crate::cli::{Asking, Chat, Common};
 use crate::wiring::Purpose;
 
 const HELP: &str = "  /new     begin another conversation; memory stays
@@ -33,7 +33,7 @@ pub async fn run(common: &Common, flags: Chat) -> anyhow::Result<()> {
 struct Talk<'a> {
     connection: &'a Connection,
     engine: Worker,
-    model: Option<String>,
+    asking: Asking,
     system: Option<String>,
     conversation: String,
     messages: Vec<Message>,
@@ -43,7 +43,7 @@ async fn talk(connection: &Connection, flags: Chat) -> anyhow::Result<()> {
     let mut talk = Talk {
         connection,
         engine: engine(connection).await?,
-        model: flags.model,
+        asking: flags.asking,
         system: flags.system,
         conversation: flags.conversation.unwrap_or_else(new_conversation),
         messages: Vec::new(),
@@ -89,7 +89,7 @@ impl Talk<'_> {
     /// Asks, prints the answer, and keeps both; a failed or stopped answer is left out.
     async fn say(&mut self, words: &str) {
         self.messages.push(Message::new(Role::User, words));
-        let request = request(self.model.clone(), self.messages.clone(), Some(&self.conversation));
+        let request = request(&self.asking, self.messages.clone(), Some(&self.conversation));
         let answer = tokio::select! {
             answer = print_reply(&self.engine, request) => answer,
             _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("stopped")),

@@ -10,7 +10,10 @@ fn chat_answers_and_clears() {
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let mut command = habit();
-    command.arg("--data-dir").arg(&data).arg("chat");
+    command
+        .arg("--data-dir")
+        .arg(&data)
+        .args(["chat", "--temperature", "0", "--max-tokens", "48"]);
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 /// How long a start may take: a real model is loaded, on a machine that other tests use too.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_mins(2);
 
 /// A setting of the test run that `make test` makes.
 pub fn setting(name: &str) -> PathBuf {

@@ -60,18 +60,24 @@ async fn chat(
             if let Ok(permit) = gate.acquire().await {
                 permit.forget();
             }
-            chunk(&json!({"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": null}]}))
+            Ok(chunk(
+                &json!({"choices": [{"index": 0, "delta": {"content": word}, "finish_reason": null}]}),
+            ))
         }
     });
     let end = [
-        chunk(&json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})),
-        chunk(&json!({"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 6, "total_tokens": 16}})),
+        Ok(chunk(
+            &json!({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}),
+        )),
+        Ok(chunk(
+            &json!({"choices": [], "usage": {"prompt_tokens": 10, "completion_tokens": 6, "total_tokens": 16}}),
+        )),
         Ok(Event::default().data("[DONE]")),
     ];
     Sse::new(words.chain(futures::stream::iter(end)))
         .keep_alive(axum::response::sse::KeepAlive::new().interval(Duration::from_secs(5)))
 }
 
-fn chunk(body: &Value) -> Result<Event, Infallible> {
-    Ok(Event::default().data(body.to_string()))
+fn chunk(body: &Value) -> Event {
+    Event::default().data(body.to_string())
 }

@@ -78,7 +78,7 @@ fn free_port() -> u16 {
 
 async fn wait_for(url: &str, worker: &mut std::process::Child) {
     let http = reqwest::Client::builder().no_proxy().build().unwrap();
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(120);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_mins(2);
     while !http
         .get(format!("{url}/health"))
         .send()
