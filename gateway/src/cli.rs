@@ -168,9 +168,9 @@ pub struct Asking {
     /// The model to ask [default: the server's]
     #[arg(long)]
     pub model: Option<String>,
-    /// How freely it words an answer: 0 always takes the likeliest word, 2 is the most
-    #[arg(long, value_name = "T")]
-    pub temperature: Option<f64>,
+    /// How freely it words an answer: 0 always takes the likeliest word, 2 is the most (small models ramble above 0.5)
+    #[arg(long, value_name = "T", default_value_t = 0.2)]
+    pub temperature: f64,
     /// The longest answer, in tokens (small models may go on and on)
     #[arg(long, value_name = "N", default_value_t = 1024)]
     pub max_tokens: usize,

@@ -46,7 +46,7 @@ pub(super) fn request(asking: &Asking, messages: Vec<Message>, conversation: Opt
         model: asking.model.clone().unwrap_or_default(),
         messages,
         sampling: Sampling {
-            temperature: asking.temperature,
+            temperature: Some(asking.temperature),
             ..Sampling::default()
         },
         max_tokens: Some(asking.max_tokens),
