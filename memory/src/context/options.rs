@@ -29,7 +29,7 @@ impl Default for Options {
         Self {
             // Embedding and indexing one turn takes some 20 ms on two cores.
             catch_up: Duration::from_millis(150),
-            // Beyond 100 a leg, recall on LoCoMo no longer rose.
+            // Enough for the features to choose from; each more is read from the index and scored.
             candidates: 100,
             shortlist: 40,
             weights: Weights::default(),
