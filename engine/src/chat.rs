@@ -130,8 +130,10 @@ pub struct Sampling {
 pub struct ChatRequest {
     /// The model's name as the engine knows it.
     pub model: String,
-    /// The conversation, oldest first. Never empty.
+    /// The conversation, oldest first. Empty only with `raw`.
     pub messages: Vec<Message>,
+    /// A prompt that is no conversation: read as it is, without the chat template. `messages` is empty then.
+    pub raw: Option<RawPrompt>,
     /// How tokens are chosen.
     pub sampling: Sampling,
     /// The reply ends before any of these strings; none of them is ever part of the reply.
@@ -141,6 +143,44 @@ pub struct ChatRequest {
     /// Fields that this vocabulary does not name (`tools`, `response_format`, …), in OpenAI's shape: passed on to
     /// upstreams as they came. An engine that can't honour one that changes the answer must refuse it.
     pub extra: Map<String, Value>,
+}
+
+/// A prompt that is not a conversation (OpenAI's legacy completions).
+#[derive(Debug, Clone, PartialEq)]
+pub enum RawPrompt {
+    /// Text; with `suffix`, the reply goes between the two (fill in the middle), for models that can.
+    Text {
+        /// What comes before the reply.
+        prompt: String,
+        /// What comes after it.
+        suffix: Option<String>,
+    },
+    /// The model's own tokens.
+    Tokens(Vec<u32>),
+}
+
+/// A token of the reply with its probability.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TokenLogprob {
+    /// The token's text; of bytes that are no whole character, the replacement character.
+    pub token: String,
+    /// The token's bytes.
+    pub bytes: Vec<u8>,
+    /// The natural logarithm of its probability, before temperature and all that follows it. At most 0.
+    pub logprob: f64,
+    /// The likeliest tokens at this place, likeliest first; as many as were asked for.
+    pub top: Vec<TopLogprob>,
+}
+
+/// A token that could have stood there.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TopLogprob {
+    /// As in [`TokenLogprob`].
+    pub token: String,
+    /// As in [`TokenLogprob`].
+    pub bytes: Vec<u8>,
+    /// As in [`TokenLogprob`].
+    pub logprob: f64,
 }
 
 /// Why a reply ended.
@@ -175,8 +215,14 @@ impl FinishReason {
 pub struct Usage {
     /// Tokens of the prompt, template included.
     pub prompt_tokens: usize,
-    /// Tokens of the reply.
+    /// Tokens of the reply, reasoning included.
     pub completion_tokens: usize,
+    /// Of the prompt's tokens, those that did not have to be read again.
+    #[serde(default)]
+    pub cached_tokens: usize,
+    /// Of the reply's tokens, those of the reasoning.
+    #[serde(default)]
+    pub reasoning_tokens: usize,
 }
 
 /// A piece of a reply, in the order in which it was made.
@@ -186,6 +232,9 @@ pub enum Delta {
     Text(String),
     /// Text of the model's reasoning, where it is told apart from the answer.
     Reasoning(String),
+    /// The probabilities of the tokens of the next [`Delta::Text`] (or, at the end, of tokens that gave no text). Only
+    /// where the request asked for them.
+    Logprobs(Vec<TokenLogprob>),
     /// A piece of a tool call, in the shape of OpenAI's `delta.tool_calls[i]`.
     ToolCall(Value),
     /// The end: always the last item of a stream that did not fail, and there only once.

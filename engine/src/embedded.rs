@@ -1,21 +1,13 @@
 //! A model in this process: mistral.rs on a thread of its own, answering one conversation at a time.
 //!
-//! mistral.rs is asked only for logits. The prompt is rendered and tokenised here (`tokens`, `template`) and every
-//! token is chosen, decoded and counted here (`picker` and what it uses), so that usage, limits, stop strings and
-//! seeds are exact and the same for every model. `load` brings a model up, `supervise` brings it up again after a
-//! crash.
+//! mistral.rs is asked only for logits: what is made of them is in [`crate::generate`], which `picker` hands them to.
+//! `load` brings a model up, `supervise` brings it up again after a crash.
 
 mod cpu;
-mod detokenize;
 mod load;
-mod options;
 mod picker;
 mod run;
-mod sampling;
-mod stop;
 mod supervise;
-mod template;
-mod tokens;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
@@ -25,14 +17,14 @@ use tokio_util::sync::CancellationToken;
 
 use self::{
     load::{Runner, load, template_source},
-    options::Extras,
-    run::Ask,
     supervise::supervise,
-    tokens::ChatTokens,
 };
-use crate::{ChatRequest, DeltaStream, Engine, EngineError, Health, ModelInfo, TokenCounter, models::LocalModel};
+use crate::{
+    ChatRequest, DeltaStream, Engine, EngineError, Health, ModelInfo, TokenCounter, generate::language::Language,
+    models::LocalModel,
+};
 
-pub use self::{cpu::check_cpu, stop::StopMatcher};
+pub use self::cpu::check_cpu;
 
 /// How a model is run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +60,7 @@ pub struct Embedded {
 struct Shared {
     model: LocalModel,
     options: EmbeddedOptions,
-    tokens: Arc<ChatTokens>,
+    language: Arc<Language>,
     state: RwLock<State>,
     /// The one place in the engine; who waits for it is served in order.
     place: Arc<Semaphore>,
@@ -95,11 +87,18 @@ impl Embedded {
             |reason: String| EngineError::Unavailable(format!("the model `{}` can't be used: {reason}", model.id));
         let source = template_source(&model).map_err(unfit)?;
         let runner = load(&model, &options).await?;
-        let tokens = ChatTokens::new(Arc::clone(&runner.tokenizer), source, runner.window).map_err(unfit)?;
+        let language = Language::new(
+            Arc::clone(&runner.tokenizer),
+            source,
+            Arc::clone(&runner.ends),
+            runner.grammars.clone(),
+            runner.window,
+        )
+        .map_err(unfit)?;
         let shared = Arc::new(Shared {
             model,
             options,
-            tokens: Arc::new(tokens),
+            language: Arc::new(language),
             state: RwLock::new(State::Ready(Arc::new(runner))),
             place: Arc::new(Semaphore::new(Self::PARALLEL)),
             shutdown: CancellationToken::new(),
@@ -153,35 +152,6 @@ impl Shared {
     fn set(&self, state: State) {
         *self.state.write().unwrap_or_else(PoisonError::into_inner) = state;
     }
-
-    /// Checks and tokenises a request. Takes milliseconds for a long prompt or a large schema.
-    fn prepare(&self, request: ChatRequest) -> Result<Ask, EngineError> {
-        let mut extras = Extras::read(&request)?;
-        let prompt = self.tokens.encode(&request.messages)?;
-        let window = self.tokens.context_window();
-        if prompt.len() >= window {
-            let (prompt, asked) = (prompt.len(), request.max_tokens);
-            return Err(EngineError::ContextLengthExceeded {
-                limit: window,
-                prompt,
-                asked,
-            });
-        }
-        let left = window - prompt.len();
-        let grammar = extras
-            .schema
-            .take()
-            .map(|schema| self.runner()?.grammar(schema))
-            .transpose()?;
-        Ok(Ask {
-            prompt,
-            sampling: request.sampling,
-            stop: request.stop,
-            extras,
-            grammar,
-            limit: request.max_tokens.map_or(left, |most| most.min(left)),
-        })
-    }
 }
 
 #[async_trait]
@@ -195,8 +165,8 @@ impl Engine for Embedded {
             });
         }
         self.shared.runner()?;
-        let shared = Arc::clone(&self.shared);
-        let prepared = tokio::task::spawn_blocking(move || shared.prepare(request)).await;
+        let language = Arc::clone(&self.shared.language);
+        let prepared = tokio::task::spawn_blocking(move || language.prepare(request)).await;
         let ask =
             prepared.map_err(|error| EngineError::Unavailable(format!("the prompt was not prepared: {error}")))??;
         Ok(run::stream(Arc::clone(&self.shared), ask))
@@ -205,14 +175,14 @@ impl Engine for Embedded {
     fn models(&self) -> Vec<ModelInfo> {
         vec![ModelInfo {
             id: self.shared.model.id.clone(),
-            context_window: Some(self.shared.tokens.context_window()),
+            context_window: Some(self.shared.language.tokens.context_window()),
             owned_by: "habit".to_owned(),
             created: self.shared.model.created,
         }]
     }
 
     fn token_counter(&self, model: &str) -> Option<Arc<dyn TokenCounter>> {
-        (model == self.shared.model.id).then(|| Arc::clone(&self.shared.tokens) as Arc<dyn TokenCounter>)
+        (model == self.shared.model.id).then(|| Arc::clone(&self.shared.language.tokens) as Arc<dyn TokenCounter>)
     }
 
     async fn health(&self) -> Health {

@@ -75,6 +75,33 @@ pub trait TokenCounter: Send + Sync {
     /// [`EngineError::Rejected`] when the model's template can't express these messages.
     fn count_chat(&self, messages: &[Message]) -> Result<usize, EngineError>;
 
+    /// Tokens of the prompt that this request makes: as `count_chat`, with tools, a template of its own, or a raw prompt.
+    ///
+    /// # Errors
+    /// As `count_chat`.
+    fn count_request(&self, request: &ChatRequest) -> Result<usize, EngineError> {
+        self.count_chat(&request.messages)
+    }
+
+    /// The model's tokens of a text, without any that the model's tokenizer would add; `None` where the model's
+    /// tokenizer is not here.
+    fn encode(&self, _text: &str) -> Option<Vec<u32>> {
+        None
+    }
+
+    /// The text of tokens; `None` where the model's tokenizer is not here, or a token is not one of the model's.
+    fn decode(&self, _tokens: &[u32]) -> Option<String> {
+        None
+    }
+
+    /// The prompt as the model reads it, special tokens as text; `None` where the template is not here.
+    ///
+    /// # Errors
+    /// As `count_chat`.
+    fn render(&self, _request: &ChatRequest) -> Result<Option<String>, EngineError> {
+        Ok(None)
+    }
+
     /// Tokens that prompt and reply may have together.
     fn context_window(&self) -> usize;
 

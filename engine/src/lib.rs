@@ -20,11 +20,14 @@ pub mod embedder;
 pub mod engine;
 pub mod error;
 pub mod fleet;
+pub mod generate;
 pub mod models;
 #[cfg(feature = "testing")]
 pub mod scripted;
 pub mod worker;
 
-pub use chat::{ChatRequest, Content, Delta, FinishReason, Message, Role, Sampling, Usage};
+pub use chat::{
+    ChatRequest, Content, Delta, FinishReason, Message, RawPrompt, Role, Sampling, TokenLogprob, TopLogprob, Usage,
+};
 pub use engine::{DeltaStream, Embedder, Engine, Health, ModelInfo, TokenCounter};
 pub use error::EngineError;

@@ -191,6 +191,7 @@ impl Scripted {
         let usage = Usage {
             prompt_tokens: prompt,
             completion_tokens: count(&text),
+            ..Usage::default()
         };
         let pieces = text.split_inclusive(' ').map(str::to_owned).collect();
         Ok((pieces, Delta::Finish { reason, usage }))

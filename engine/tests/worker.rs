@@ -127,6 +127,8 @@ async fn text_reasoning_tools_finish_and_usage_become_deltas() {
     let usage = Usage {
         prompt_tokens: 3,
         completion_tokens: 4,
+        cached_tokens: 0,
+        reasoning_tokens: 0,
     };
     let call = json!({"id": "1", "function": {"name": "f"}, "index": 0});
     assert_eq!(

@@ -104,6 +104,8 @@ fn turn(scope: &Scope, prompt: &str) -> Interaction {
         usage: Usage {
             prompt_tokens: 12,
             completion_tokens: 34,
+            cached_tokens: 0,
+            reasoning_tokens: 0,
         },
         injected: vec![Passage {
             text: "a note\nwith two lines".into(),

@@ -18,16 +18,14 @@ use std::{
 use mistralrs::{
     AnyModelBuilder, GgufModelBuilder, Model, ModelBuilder, model_builder_trait::build_model_from_pipeline,
 };
-use mistralrs_core::{
-    DeviceMapSetting, ModelDType, Request, TokenSource,
-    llguidance::{Matcher, ParserFactory, api::TopLevelGrammar},
-};
+use mistralrs_core::{DeviceMapSetting, ModelDType, Request, TokenSource, llguidance::ParserFactory};
 use tokenizers::Tokenizer;
 use tokio::sync::{mpsc::Sender, oneshot};
 
-use super::{EmbeddedOptions, options::rejected, tokens::TemplateSource};
+use super::EmbeddedOptions;
 use crate::{
     EngineError,
+    generate::tokens::TemplateSource,
     models::{LocalModel, Weights, gguf},
 };
 
@@ -44,7 +42,7 @@ pub(super) struct Runner {
     sender: Mutex<Sender<Request>>,
     /// Held while the engine thread is replaced on purpose, so that its end is not taken for a crash.
     recycling: tokio::sync::Mutex<()>,
-    grammars: Option<Arc<ParserFactory>>,
+    pub(super) grammars: Option<Arc<ParserFactory>>,
     pub(super) tokenizer: Arc<Tokenizer>,
     pub(super) ends: Arc<HashSet<u32>>,
     pub(super) closing: u32,
@@ -236,17 +234,6 @@ impl Runner {
                 return;
             }
         }
-    }
-
-    /// What follows a schema token by token.
-    pub(super) fn grammar(&self, schema: serde_json::Value) -> Result<Matcher, EngineError> {
-        let refused = |reason: String| rejected("response_format", format!("this schema can't be enforced: {reason}"));
-        let grammars = self
-            .grammars
-            .as_ref()
-            .ok_or_else(|| refused("the model's tokenizer does not allow it".into()))?;
-        let parser = grammars.create_parser(TopLevelGrammar::from_json_schema(schema));
-        Ok(Matcher::new(Ok(parser.map_err(|error| refused(error.to_string()))?)))
     }
 
     /// Empties the prefix cache by replacing the engine's thread; the weights stay. Only between replies.

@@ -1,53 +1,36 @@
-//! What happens at each token of a reply, on the engine's thread: the engine gives logits, the [`Picker`] does the rest.
-//!
-//! mistral.rs calls a request's logits processor once a step. This one chooses the token (sampling, schema), turns it
-//! into text, looks for stop strings, counts, sends what can go out, and decides when the reply ends. The engine is
-//! told the choice by logits that leave it no other, and told to stop by the one *closing* token that it stops at.
-//! So every rule of a reply is in one place and nothing has to be guessed from the engine's own stream of pieces.
+//! mistral.rs calls a request's logits processor once a step. This one hands the logits to the [`Reply`], which chooses
+//! the token. The engine is told the choice by logits that leave it no other, and told to stop by the one *closing*
+//! token that it stops at. So nothing has to be guessed from the engine's own stream of pieces.
 //!
 //! The closing token is one that can't follow a reply in any later prompt. The engine keeps a finished sequence's keys
 //! and values for prompts that begin alike, but has none for the sequence's last token, and would take zeros for them
 //! if a prompt went on with that very token, as the next turn of a conversation does after an end-of-turn token.
 
-use std::{
-    collections::HashSet,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::{Device, Tensor};
-use mistralrs_core::{CustomLogitsProcessor, llguidance::Matcher};
-use tokio::sync::{OwnedSemaphorePermit, mpsc::UnboundedSender};
+use mistralrs_core::CustomLogitsProcessor;
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::{detokenize::Detokenizer, load::PrefixCache, sampling::Sampler, stop::StopMatcher};
-use crate::{Delta, EngineError, FinishReason, Usage};
+use super::load::PrefixCache;
+use crate::generate::reply::{Reply, Step};
 
-/// One reply in the making.
-pub(super) struct Picker(Mutex<Reply>);
+/// One reply in the making, on the engine's thread.
+pub(super) struct Picker(Mutex<Work>);
 
-/// Everything that a reply needs.
-pub(super) struct Reply {
-    /// Where the pieces go; nobody listens any more when it is closed.
-    pub(super) pieces: UnboundedSender<Result<Delta, EngineError>>,
-    pub(super) sampler: Sampler,
-    pub(super) detokenizer: Detokenizer,
-    pub(super) stop: StopMatcher,
-    /// Follows the schema that the reply must fit.
-    pub(super) grammar: Option<Matcher>,
-    /// The tokens with which the model ends its turn.
-    pub(super) ends: Arc<HashSet<u32>>,
+/// What the engine works on.
+pub(super) struct Work {
+    pub(super) reply: Reply,
     /// The token that makes the engine stop.
     pub(super) closing: u32,
-    pub(super) prompt_tokens: usize,
-    pub(super) max_tokens: usize,
-    pub(super) completion_tokens: usize,
     pub(super) cache: Arc<PrefixCache>,
     /// The place in the engine; given up when the reply ends.
     pub(super) place: Option<OwnedSemaphorePermit>,
 }
 
 impl Picker {
-    pub(super) fn new(reply: Reply) -> Self {
-        Self(Mutex::new(reply))
+    pub(super) fn new(work: Work) -> Self {
+        Self(Mutex::new(work))
     }
 }
 
@@ -65,114 +48,19 @@ impl CustomLogitsProcessor for Picker {
     }
 }
 
-impl Reply {
-    /// Chooses the next token, sends its text, and gives the token that the engine is to go on with.
+impl Work {
+    /// The token that the engine is to go on with. At the reply's end its place is free.
     fn step(&mut self, logits: &mut [f32]) -> u32 {
-        if self.place.is_none() || self.pieces.is_closed() {
-            return self.close();
-        }
-        match self.next(logits) {
-            Ok(Next::Token(token)) => token,
-            Ok(Next::Finish(reason)) => self.finish(reason),
-            Err(reason) => {
-                self.send(Err(EngineError::Interrupted(reason)));
-                self.close()
+        match self.reply.step(logits) {
+            Step::Token(token) => token,
+            Step::End => {
+                if self.place.take().is_some() {
+                    self.cache.add(self.reply.tokens());
+                }
+                self.closing
             }
         }
     }
-
-    fn next(&mut self, logits: &mut [f32]) -> Result<Next, String> {
-        if let Some(grammar) = &mut self.grammar {
-            restrict(grammar, logits, &self.ends)?;
-        }
-        let token = self
-            .sampler
-            .pick(logits)
-            .ok_or("the model gave no usable probabilities; its file may be damaged")?;
-        self.completion_tokens += 1;
-        if self.ends.contains(&token) {
-            return Ok(Next::Finish(FinishReason::Stop));
-        }
-        if let Some(grammar) = &mut self.grammar {
-            grammar
-                .consume_token(token)
-                .map_err(|error| format!("the reply left its schema: {error}"))?;
-        }
-        let piece = self.detokenizer.push(token);
-        let text = self.stop.push(&piece);
-        self.say(text);
-        let complete = self.stop.is_stopped() || self.grammar.as_ref().is_some_and(Matcher::is_stopped);
-        Ok(if complete {
-            Next::Finish(FinishReason::Stop)
-        } else if self.completion_tokens >= self.max_tokens {
-            Next::Finish(FinishReason::Length)
-        } else {
-            Next::Token(token)
-        })
-    }
-
-    /// Sends what still waits, and the end.
-    fn finish(&mut self, reason: FinishReason) -> u32 {
-        let rest = self.detokenizer.finish();
-        let mut text = self.stop.push(&rest);
-        // The last token's text may complete a stop string.
-        let reason = if self.stop.is_stopped() {
-            FinishReason::Stop
-        } else {
-            reason
-        };
-        text.push_str(&self.stop.finish());
-        self.say(text);
-        let usage = Usage {
-            prompt_tokens: self.prompt_tokens,
-            completion_tokens: self.completion_tokens,
-        };
-        self.send(Ok(Delta::Finish { reason, usage }));
-        self.close()
-    }
-
-    /// Ends the work for this reply: nothing more is sent, the place is free, and the engine stops.
-    fn close(&mut self) -> u32 {
-        if self.place.take().is_some() {
-            self.cache.add(self.prompt_tokens + self.completion_tokens);
-        }
-        self.closing
-    }
-
-    fn say(&self, text: String) {
-        if !text.is_empty() {
-            self.send(Ok(Delta::Text(text)));
-        }
-    }
-
-    /// A listener that has left is seen at the next step.
-    fn send(&self, piece: Result<Delta, EngineError>) {
-        self.pieces.send(piece).ok();
-    }
-}
-
-/// How a reply goes on.
-enum Next {
-    Token(u32),
-    Finish(FinishReason),
-}
-
-/// Leaves only the tokens that fit the schema, and the ends where the reply may end.
-fn restrict(grammar: &mut Matcher, logits: &mut [f32], ends: &HashSet<u32>) -> Result<(), String> {
-    let broken = |error: &dyn std::fmt::Display| format!("the reply can't be kept to its schema: {error}");
-    let may_end = grammar.is_accepting().map_err(|error| broken(&error))?;
-    let allowed = grammar.compute_mask_or_eos().map_err(|error| broken(&error))?;
-    for (token, logit) in (0u32..).zip(logits) {
-        let fits = if ends.contains(&token) {
-            may_end
-        } else {
-            (token as usize) < allowed.len() && allowed.is_allowed(token)
-        };
-        if !fits {
-            *logit = f32::NEG_INFINITY;
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -183,12 +71,11 @@ mod tests {
     use mistralrs_core::CustomLogitsProcessor;
     use tokio::sync::{Semaphore, mpsc};
 
-    use super::{Picker, Reply};
+    use super::{Picker, Work};
     use crate::{
         Delta, EngineError, FinishReason, Sampling,
-        embedded::{
-            detokenize::Detokenizer, load::PrefixCache, sampling::Sampler, stop::StopMatcher, tokens::tests::words,
-        },
+        embedded::load::PrefixCache,
+        generate::{detokenize::Detokenizer, reply::Reply, sampling::Sampler, stop::StopMatcher, tokens::tests::words},
     };
 
     const CLOSING: u32 = 2;
@@ -208,17 +95,22 @@ mod tests {
             ..Sampling::default()
         };
         let stops: Vec<String> = stops.iter().map(|stop| (*stop).to_owned()).collect();
-        let picker = Picker::new(Reply {
+        let reply = Reply {
             pieces: sender,
             sampler: Sampler::new(&greedy, HashMap::new(), &[], 0),
             detokenizer: Detokenizer::new(words()),
             stop: StopMatcher::new(&stops),
             grammar: None,
             ends: Arc::new([1].into()),
-            closing: CLOSING,
             prompt_tokens: 5,
+            cached_tokens: 0,
             max_tokens,
             completion_tokens: 0,
+            over: false,
+        };
+        let picker = Picker::new(Work {
+            reply,
+            closing: CLOSING,
             cache: Arc::new(PrefixCache::new(100, 1)),
             place: Some(Arc::clone(&places).try_acquire_owned().expect("a place")),
         });

@@ -2,35 +2,21 @@
 
 use std::sync::Arc;
 
-use mistralrs_core::{
-    Constraint, NormalRequest, Request, RequestMessage, Response, SamplingParams, StopTokens, llguidance::Matcher,
-};
+use mistralrs_core::{Constraint, NormalRequest, Request, RequestMessage, Response, SamplingParams, StopTokens};
 use tokio::sync::mpsc;
 
 use super::{
     Shared,
-    detokenize::Detokenizer,
     load::Runner,
-    options::Extras,
-    picker::{Picker, Reply},
-    sampling::Sampler,
-    stop::StopMatcher,
+    picker::{Picker, Work},
 };
-use crate::{Delta, DeltaStream, EngineError, Sampling};
+use crate::{
+    Delta, DeltaStream, EngineError,
+    generate::language::{Ask, Pieces},
+};
 
 /// What the engine sends besides one note a token: the end, or an error.
 const SPARE_NOTES: usize = 8;
-
-/// A request that has been checked and tokenised.
-pub(super) struct Ask {
-    pub(super) prompt: Vec<u32>,
-    pub(super) sampling: Sampling,
-    pub(super) stop: Vec<String>,
-    pub(super) extras: Extras,
-    pub(super) grammar: Option<Matcher>,
-    /// The most tokens that the reply may have.
-    pub(super) limit: usize,
-}
 
 /// The reply's stream. Work begins when it is first read; dropping it ends the wait for a place at once, and the work
 /// at the next token.
@@ -56,7 +42,7 @@ pub(super) fn stream(shared: Arc<Shared>, ask: Ask) -> DeltaStream {
 
 /// A reply that the engine works on.
 struct Running {
-    pieces: mpsc::UnboundedReceiver<Result<Delta, EngineError>>,
+    pieces: Pieces,
     /// The engine's own stream. Only its errors matter; the pieces come from the [`Picker`].
     notes: mpsc::Receiver<Response>,
     begun: bool,
@@ -73,24 +59,15 @@ async fn start(shared: &Shared, ask: Ask) -> Result<Running, EngineError> {
     }
     // The engine waits for room in the notes while it holds everything: there must be room for the whole reply.
     let (note, notes) = mpsc::channel(ask.limit + SPARE_NOTES);
-    let (piece, pieces) = mpsc::unbounded_channel();
-    let random = uuid::Uuid::new_v4().as_u64_pair().1;
-    let picker = Picker::new(Reply {
-        pieces: piece,
-        sampler: Sampler::new(&ask.sampling, ask.extras.bias, &ask.prompt, random),
-        detokenizer: Detokenizer::new(Arc::clone(&runner.tokenizer)),
-        stop: StopMatcher::new(&ask.stop),
-        grammar: ask.grammar,
-        ends: Arc::clone(&runner.ends),
+    let (prompt, reply, pieces) = shared.language.begin(ask);
+    let picker = Picker::new(Work {
+        reply,
         closing: runner.closing,
-        prompt_tokens: ask.prompt.len(),
-        max_tokens: ask.limit,
-        completion_tokens: 0,
         cache: Arc::clone(&runner.cache),
         place: Some(place),
     });
     let request = Request::Normal(Box::new(NormalRequest {
-        messages: RequestMessage::CompletionTokens(ask.prompt),
+        messages: RequestMessage::CompletionTokens(prompt),
         // The picker leaves one token to choose, so the likeliest it is.
         sampling_params: SamplingParams {
             temperature: Some(0.0),

@@ -164,6 +164,7 @@ impl Assembly {
         let guess = Usage {
             prompt_tokens: self.prompt_guess,
             completion_tokens: self.estimated,
+            ..Usage::default()
         };
         self.ready.push_back(Ok(Delta::Finish {
             reason,

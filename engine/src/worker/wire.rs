@@ -88,10 +88,13 @@ pub(super) fn finish_reason(choice: &Value) -> Option<FinishReason> {
 
 /// The usage of a chunk, if it holds any.
 pub(super) fn usage(chunk: &Value) -> Option<Usage> {
-    let tokens = |name: &str| chunk["usage"][name].as_u64().and_then(|n| usize::try_from(n).ok());
+    let usage = &chunk["usage"];
+    let number = |value: &Value| value.as_u64().and_then(|n| usize::try_from(n).ok());
     Some(Usage {
-        prompt_tokens: tokens("prompt_tokens")?,
-        completion_tokens: tokens("completion_tokens").unwrap_or(0),
+        prompt_tokens: number(&usage["prompt_tokens"])?,
+        completion_tokens: number(&usage["completion_tokens"]).unwrap_or(0),
+        cached_tokens: number(&usage["prompt_tokens_details"]["cached_tokens"]).unwrap_or(0),
+        reasoning_tokens: number(&usage["completion_tokens_details"]["reasoning_tokens"]).unwrap_or(0),
     })
 }
 

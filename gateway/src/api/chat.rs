@@ -1,51 +1,15 @@
-//! `POST /v1/chat/completions`: parses, asks the turn stack, renders. What a turn does is in [`crate::turn`].
+//! `POST /v1/chat/completions`: parses, asks, renders. What a turn does is in [`crate::turn`].
 
-use std::sync::Arc;
-use std::time::Instant;
-
-use axum::extract::{FromRef, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use futures::StreamExt;
-use habit_engine::{Delta, DeltaStream, EngineError};
-use habit_memory::Scope;
-use habit_memory::clock::Clock;
-use http::header::{HeaderMap, HeaderName, HeaderValue};
-use tower::ServiceExt;
-use uuid::Uuid;
+use http::header::HeaderMap;
 
+use super::ask::{Asker, Question, name_turn, whole};
 use super::chat_wire::{ChatCompletion, ChatCompletionRequest, Envelope, Parsed};
 use super::error::{ApiError, ErrorBody, Json};
 use super::sse;
-use crate::app::App;
 use crate::auth::Caller;
-use crate::turn::reply::Collected;
-use crate::turn::{MemoryMode, Reply, Turn, TurnService};
-
-/// What a request allows memory to do: `off`, `read`, `write` or `on`.
-pub const MEMORY: HeaderName = HeaderName::from_static("x-habit-memory");
-/// Names the conversation; on replies, the one that the turn belongs to.
-pub const CONVERSATION: HeaderName = HeaderName::from_static("x-habit-conversation");
-/// On replies: the turn's id, for `GET /v1/turns/{id}`.
-pub const TURN: HeaderName = HeaderName::from_static("x-habit-turn");
-
-/// The longest name of a conversation, in bytes: it is a key in the database, and comes back as a header.
-const CONVERSATION_MAX: usize = 128;
-
-/// What the handler needs of the application.
-#[derive(Clone)]
-pub struct ChatState {
-    turns: TurnService,
-    clock: Arc<dyn Clock>,
-}
-
-impl FromRef<App> for ChatState {
-    fn from_ref(app: &App) -> Self {
-        Self {
-            turns: app.turns.clone(),
-            clock: Arc::clone(&app.clock),
-        }
-    }
-}
+use crate::turn::{MemoryMode, Reply};
 
 /// Answers a conversation.
 ///
@@ -84,7 +48,7 @@ impl FromRef<App> for ChatState {
     ),
 )]
 pub async fn completions(
-    State(state): State<ChatState>,
+    State(asker): State<Asker>,
     caller: Caller,
     headers: HeaderMap,
     Json(body): Json<ChatCompletionRequest>,
@@ -96,19 +60,16 @@ pub async fn completions(
         store,
         conversation,
     } = body.parse()?;
-    let turn = Turn {
-        id: Uuid::now_v7(),
-        scope: scope(caller.scope, &headers, conversation)?,
+    let question = Question {
         request,
-        memory: memory_mode(&headers)?,
         store,
-        asked_at: state.clock.now_ms(),
-        arrived: Instant::now(),
-        passages: Vec::new(),
+        conversation,
+        memory: MemoryMode::On,
     };
+    let turn = asker.turn(caller, &headers, question)?;
     let (id, asked_at) = (turn.id, turn.asked_at);
     let answer = async {
-        let Reply { deltas, trace } = state.turns.oneshot(turn).await?;
+        let Reply { deltas, trace } = asker.ask(turn).await?;
         let envelope = Envelope::new(id, asked_at, trace.model);
         let response = if stream {
             sse::response(
@@ -116,70 +77,12 @@ pub async fn completions(
                 sse::PING_EVERY,
             )
         } else {
-            axum::Json(whole(deltas, envelope).await?).into_response()
+            let (reply, reason, usage) = whole(deltas).await?;
+            axum::Json(ChatCompletion::new(envelope, reply, reason, usage)).into_response()
         };
         Ok::<_, ApiError>((response, trace.conversation))
     };
-    // The headers are on errors too: a failed turn has a record as well.
     let (mut response, conversation) = answer.await.unwrap_or_else(|error| (error.into_response(), None));
-    let named = [(TURN, Some(id.to_string())), (CONVERSATION, conversation)];
-    for (name, value) in named {
-        if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
-            response.headers_mut().insert(name, value);
-        }
-    }
+    name_turn(&mut response, id, conversation);
     Ok(response)
 }
-
-/// Reads a reply to its end.
-async fn whole(mut deltas: DeltaStream, envelope: Envelope) -> Result<ChatCompletion, EngineError> {
-    let mut reply = Collected::default();
-    while let Some(delta) = deltas.next().await {
-        match delta? {
-            Delta::Finish { reason, usage } => return Ok(ChatCompletion::new(envelope, reply, reason, usage)),
-            delta => reply.push(&delta),
-        }
-    }
-    Err(EngineError::Interrupted(
-        "the engine ended it without saying why".to_owned(),
-    ))
-}
-
-fn memory_mode(headers: &HeaderMap) -> Result<MemoryMode, ApiError> {
-    let Some(value) = headers.get(MEMORY) else {
-        return Ok(MemoryMode::default());
-    };
-    match value.as_bytes().trim_ascii().to_ascii_lowercase().as_slice() {
-        b"off" => Ok(MemoryMode::Off),
-        b"read" => Ok(MemoryMode::Read),
-        b"write" => Ok(MemoryMode::Write),
-        b"on" => Ok(MemoryMode::On),
-        other => {
-            let other = String::from_utf8_lossy(other).into_owned();
-            let message = format!("the header `X-Habit-Memory` must be off, read, write or on, not `{other}`");
-            Err(ApiError::invalid(message, Some("X-Habit-Memory")))
-        }
-    }
-}
-
-/// The caller's scope, in the conversation that the header, or else the metadata, names.
-fn scope(caller: Scope, headers: &HeaderMap, metadata: Option<String>) -> Result<Scope, ApiError> {
-    let header = headers
-        .get(CONVERSATION)
-        .map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned());
-    let header = header
-        .filter(|id| !id.is_empty())
-        .map(|id| (id, "X-Habit-Conversation"));
-    let Some((id, param)) = header.or(metadata.map(|id| (id, "metadata.conversation_id"))) else {
-        return Ok(caller);
-    };
-    let fits = id.len() <= CONVERSATION_MAX && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:@/-".contains(&b));
-    if fits {
-        return Ok(caller.in_conversation(id));
-    }
-    let message = format!("`{param}` must be 1 to {CONVERSATION_MAX} letters, digits or any of `._:@/-`");
-    Err(ApiError::invalid(message, Some(param)))
-}
-
-#[cfg(test)]
-mod tests;

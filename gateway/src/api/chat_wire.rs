@@ -184,6 +184,7 @@ impl ChatCompletionRequest {
         let request = ChatRequest {
             model: self.model.unwrap_or_default(),
             messages,
+            raw: None,
             sampling,
             // An empty stop string would end every reply at once; clients send them from empty form fields.
             stop: stop.into_iter().filter(|stop| !stop.is_empty()).collect(),

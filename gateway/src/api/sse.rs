@@ -47,6 +47,8 @@ pub fn chat_events(
             match item {
                 Ok(Delta::Text(text)) => yield chunk(ChunkDelta::text(text), None),
                 Ok(Delta::Reasoning(text)) => yield chunk(ChunkDelta::reasoning(text), None),
+                // The renderer of probabilities asks for them; this one does not.
+                Ok(Delta::Logprobs(_)) => {}
                 Ok(Delta::ToolCall(call)) => yield chunk(ChunkDelta::tool_call(call), None),
                 Ok(Delta::Finish { reason, usage }) => {
                     yield chunk(ChunkDelta::default(), Some(reason));

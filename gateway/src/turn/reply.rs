@@ -1,7 +1,7 @@
 //! A reply put together again from its deltas: for the record, for non-streaming clients, and for the hash by which
 //! the next request is known to continue it.
 
-use habit_engine::{Content, Delta, Message, Role};
+use habit_engine::{Content, Delta, Message, Role, TokenLogprob};
 use serde_json::{Map, Value, json};
 
 /// What has come of a reply so far.
@@ -13,15 +13,26 @@ pub struct Collected {
     pub reasoning: String,
     /// Tool calls, in OpenAI's shape.
     pub tool_calls: Vec<Value>,
+    /// The tokens' probabilities, where they were asked for. Not part of the record.
+    pub logprobs: Vec<TokenLogprob>,
 }
 
 impl Collected {
     /// Adds a delta.
-    pub fn push(&mut self, delta: &Delta) {
+    pub fn push(&mut self, delta: Delta) {
+        match delta {
+            Delta::Logprobs(tokens) => self.logprobs.extend(tokens),
+            delta => self.observe(&delta),
+        }
+    }
+
+    /// Adds what the record keeps of a delta that goes on to someone else.
+    pub fn observe(&mut self, delta: &Delta) {
         match delta {
             Delta::Text(text) => self.text.push_str(text),
             Delta::Reasoning(text) => self.reasoning.push_str(text),
             Delta::ToolCall(piece) => self.push_tool_call(piece),
+            Delta::Logprobs(_) => {}
             Delta::Finish { .. } => {}
         }
     }
@@ -99,7 +110,7 @@ mod tests {
 
     fn collect(deltas: impl IntoIterator<Item = Delta>) -> Collected {
         let mut collected = Collected::default();
-        deltas.into_iter().for_each(|delta| collected.push(&delta));
+        deltas.into_iter().for_each(|delta| collected.push(delta));
         collected
     }
 

@@ -99,6 +99,24 @@ pub struct UsageBody {
     pub completion_tokens: usize,
     /// Both.
     pub total_tokens: usize,
+    /// What is known of the prompt's tokens.
+    pub prompt_tokens_details: PromptTokensDetails,
+    /// What is known of the reply's tokens.
+    pub completion_tokens_details: CompletionTokensDetails,
+}
+
+/// What is known of a prompt's tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub struct PromptTokensDetails {
+    /// Those that did not have to be read again.
+    pub cached_tokens: usize,
+}
+
+/// What is known of a reply's tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub struct CompletionTokensDetails {
+    /// Those of the reasoning.
+    pub reasoning_tokens: usize,
 }
 
 impl From<Usage> for UsageBody {
@@ -106,11 +124,15 @@ impl From<Usage> for UsageBody {
         let Usage {
             prompt_tokens,
             completion_tokens,
+            cached_tokens,
+            reasoning_tokens,
         } = usage;
         Self {
             prompt_tokens,
             completion_tokens,
             total_tokens: prompt_tokens + completion_tokens,
+            prompt_tokens_details: PromptTokensDetails { cached_tokens },
+            completion_tokens_details: CompletionTokensDetails { reasoning_tokens },
         }
     }
 }

@@ -246,13 +246,15 @@ fn a_whole_reply_is_openais() {
     let usage = Usage {
         prompt_tokens: 3,
         completion_tokens: 2,
+        cached_tokens: 0,
+        reasoning_tokens: 0,
     };
     let body = serde_json::to_string(&ChatCompletion::new(envelope(), reply, FinishReason::Stop, usage)).unwrap();
     let expected = concat!(
         r#"{"id":"chatcmpl-00000000000000000000000000000000","object":"chat.completion","created":1700000000,"#,
         r#""model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Hé 🐕","refusal":null},"#,
         r#""logprobs":null,"finish_reason":"stop"}],"#,
-        r#""usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5}}"#,
+        r#""usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}}"#,
     );
     assert_eq!(body, expected);
 }
@@ -260,7 +262,7 @@ fn a_whole_reply_is_openais() {
 #[test]
 fn content_is_null_beside_tool_calls_only() {
     let mut calls = Collected::default();
-    calls.push(&Delta::ToolCall(
+    calls.push(Delta::ToolCall(
         json!({"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}),
     ));
     let message = |reply| {

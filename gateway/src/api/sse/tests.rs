@@ -25,6 +25,8 @@ fn finish() -> Result<Delta, EngineError> {
         usage: Usage {
             prompt_tokens: 3,
             completion_tokens: 2,
+            cached_tokens: 0,
+            reasoning_tokens: 0,
         },
     })
 }
@@ -71,7 +73,9 @@ async fn usage_comes_last_and_only_if_asked_for() {
         chunk(r#"{"role":"assistant","content":""}"#, "null", null),
         chunk(r#"{"content":"a"}"#, "null", null),
         chunk("{}", r#""stop""#, null),
-        format!("{HEAD}],\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":2,\"total_tokens\":5}}}}\n\n"),
+        format!(
+            "{HEAD}],\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":2,\"total_tokens\":5,\"prompt_tokens_details\":{\"cached_tokens\":0},\"completion_tokens_details\":{\"reasoning_tokens\":0}}}}}\n\n"
+        ),
         "data: [DONE]\n\n".to_owned(),
     ];
     assert_eq!(body(vec![text("a"), finish()], true).await, expected.concat());

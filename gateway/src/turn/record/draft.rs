@@ -65,7 +65,7 @@ impl Draft {
     pub fn saw(&mut self, delta: &Delta) {
         let first = self.interaction.timing.first_token_ms;
         self.interaction.timing.first_token_ms = first.or_else(|| Some(millis(self.arrived.elapsed())));
-        self.reply.push(delta);
+        self.reply.observe(delta);
     }
 
     /// The record of a reply that was finished.

@@ -26,6 +26,8 @@ mod held;
 const USAGE: Usage = Usage {
     prompt_tokens: 3,
     completion_tokens: 2,
+    cached_tokens: 0,
+    reasoning_tokens: 0,
 };
 
 struct Bench {

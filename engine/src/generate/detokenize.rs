@@ -10,7 +10,7 @@ const LONGEST_WAIT: usize = 8;
 
 /// Decodes a growing list of tokens. A tokenizer's text for a token depends on the tokens before it (spaces, bytes of
 /// one character), so a few of them are kept and decoded again with the new one.
-pub(super) struct Detokenizer {
+pub(crate) struct Detokenizer {
     tokenizer: Arc<Tokenizer>,
     /// The tokens whose text is still needed: `ids[..known]` are out already, the rest waits.
     ids: Vec<u32>,
@@ -18,7 +18,7 @@ pub(super) struct Detokenizer {
 }
 
 impl Detokenizer {
-    pub(super) fn new(tokenizer: Arc<Tokenizer>) -> Self {
+    pub(crate) fn new(tokenizer: Arc<Tokenizer>) -> Self {
         Self {
             tokenizer,
             ids: Vec::new(),
@@ -27,7 +27,7 @@ impl Detokenizer {
     }
 
     /// Takes a token and gives the text that is now whole; empty while a character is incomplete.
-    pub(super) fn push(&mut self, id: u32) -> String {
+    pub(crate) fn push(&mut self, id: u32) -> String {
         self.ids.push(id);
         let (new, whole) = self.pending();
         if !whole && self.ids.len() - self.known <= LONGEST_WAIT {
@@ -41,7 +41,7 @@ impl Detokenizer {
     }
 
     /// The text that is left when no token follows; half a character is dropped.
-    pub(super) fn finish(&mut self) -> String {
+    pub(crate) fn finish(&mut self) -> String {
         let (new, _) = self.pending();
         self.ids.clear();
         self.known = 0;

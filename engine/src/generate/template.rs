@@ -16,7 +16,7 @@ const NAME: &str = "chat";
 
 /// A compiled chat template with the texts of its special tokens.
 #[derive(Debug)]
-pub(super) struct ChatTemplate {
+pub(crate) struct ChatTemplate {
     environment: Environment<'static>,
     bos: Option<String>,
     eos: Option<String>,
@@ -24,7 +24,7 @@ pub(super) struct ChatTemplate {
 
 impl ChatTemplate {
     /// Compiles a template. `bos` and `eos` are the texts of the tokens that begin a text and end a turn.
-    pub(super) fn new(source: &str, bos: Option<String>, eos: Option<String>) -> Result<Self, String> {
+    pub(crate) fn new(source: &str, bos: Option<String>, eos: Option<String>) -> Result<Self, String> {
         let mut environment = Environment::new();
         // As `transformers` sets Jinja up.
         environment.set_trim_blocks(true);
@@ -47,7 +47,7 @@ impl ChatTemplate {
     }
 
     /// The prompt for these messages, up to where the model's answer begins.
-    pub(super) fn render(
+    pub(crate) fn render(
         &self,
         messages: &[Message],
         text: impl Fn(&Message) -> String,

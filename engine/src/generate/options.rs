@@ -11,16 +11,16 @@ const LARGEST_BIAS: f64 = 100.0;
 
 /// The fields of [`ChatRequest::extra`] that change how a reply is made here.
 #[derive(Debug, Default, PartialEq)]
-pub(super) struct Extras {
+pub(crate) struct Extras {
     /// The JSON schema that the reply must fit.
-    pub(super) schema: Option<Value>,
+    pub(crate) schema: Option<Value>,
     /// Added to the tokens' logits (`logit_bias`).
-    pub(super) bias: HashMap<u32, f32>,
+    pub(crate) bias: HashMap<u32, f32>,
 }
 
 impl Extras {
     /// Reads a request's extra fields; unknown ones are ignored, nulls are absent.
-    pub(super) fn read(request: &ChatRequest) -> Result<Self, EngineError> {
+    pub(crate) fn read(request: &ChatRequest) -> Result<Self, EngineError> {
         let get = |key: &str| request.extra.get(key).filter(|value| !value.is_null());
         refuse_tools(&request.extra)?;
         if get("n").is_some_and(|n| n.as_u64() != Some(1)) {
@@ -38,7 +38,7 @@ impl Extras {
     }
 }
 
-pub(super) fn rejected(param: &str, message: impl Into<String>) -> EngineError {
+pub(crate) fn rejected(param: &str, message: impl Into<String>) -> EngineError {
     EngineError::Rejected {
         message: message.into(),
         param: Some(param.to_owned()),

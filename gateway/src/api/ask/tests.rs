@@ -8,7 +8,7 @@ fn headers(name: HeaderName, value: &str) -> HeaderMap {
 
 #[test]
 fn reads_what_memory_may_do() {
-    assert_eq!(memory_mode(&HeaderMap::new()).unwrap(), MemoryMode::On);
+    assert_eq!(memory_mode(&HeaderMap::new()).unwrap(), None);
     for (value, mode) in [
         ("off", MemoryMode::Off),
         ("read", MemoryMode::Read),
@@ -16,7 +16,7 @@ fn reads_what_memory_may_do() {
         ("on", MemoryMode::On),
         (" OFF ", MemoryMode::Off),
     ] {
-        assert_eq!(memory_mode(&headers(MEMORY, value)).unwrap(), mode, "{value}");
+        assert_eq!(memory_mode(&headers(MEMORY, value)).unwrap(), Some(mode), "{value}");
     }
     for value in ["", "yes", "on,off"] {
         let error = memory_mode(&headers(MEMORY, value)).unwrap_err();

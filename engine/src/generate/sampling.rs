@@ -17,7 +17,7 @@ const GREEDY_BELOW: f64 = 1e-5;
 const NUCLEUS_GUESS: usize = 256;
 
 /// Chooses the tokens of one reply.
-pub(super) struct Sampler {
+pub(crate) struct Sampler {
     temperature: f64,
     top_p: f64,
     top_k: usize,
@@ -42,7 +42,7 @@ struct Candidate {
 
 impl Sampler {
     /// A sampler for a reply to `prompt`; `random` is the seed where the request has none.
-    pub(super) fn new(sampling: &Sampling, bias: HashMap<u32, f32>, prompt: &[u32], random: u64) -> Self {
+    pub(crate) fn new(sampling: &Sampling, bias: HashMap<u32, f32>, prompt: &[u32], random: u64) -> Self {
         let on = |penalty: &f32| (penalty - 1.0).abs() > f32::EPSILON;
         let repetition_penalty = sampling.repetition_penalty.filter(on);
         Self {
@@ -66,7 +66,7 @@ impl Sampler {
 
     /// Chooses the next token, and remembers it. Tokens of logit minus infinity are never chosen; `None` when no token
     /// is left (the model gave no usable numbers).
-    pub(super) fn pick(&mut self, logits: &mut [f32]) -> Option<u32> {
+    pub(crate) fn pick(&mut self, logits: &mut [f32]) -> Option<u32> {
         self.adjust(logits);
         let token = if self.temperature < GREEDY_BELOW {
             likeliest(logits)

@@ -12,7 +12,7 @@ use crate::{Content, EngineError, Message, TokenCounter, models::gguf::Inspected
 const BREAK: char = '\u{200B}';
 
 /// Template and tokenizer of one loaded model.
-pub(super) struct ChatTokens {
+pub(crate) struct ChatTokens {
     tokenizer: Arc<Tokenizer>,
     template: ChatTemplate,
     /// Texts of the special tokens, the longest first.
@@ -22,14 +22,14 @@ pub(super) struct ChatTokens {
 
 /// The chat template and the special tokens' texts, as a model's files say.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct TemplateSource {
-    pub(super) template: Option<String>,
-    pub(super) bos: Option<String>,
-    pub(super) eos: Option<String>,
+pub(crate) struct TemplateSource {
+    pub(crate) template: Option<String>,
+    pub(crate) bos: Option<String>,
+    pub(crate) eos: Option<String>,
 }
 
 impl ChatTokens {
-    pub(super) fn new(tokenizer: Arc<Tokenizer>, source: TemplateSource, window: usize) -> Result<Self, String> {
+    pub(crate) fn new(tokenizer: Arc<Tokenizer>, source: TemplateSource, window: usize) -> Result<Self, String> {
         let text = source.template.ok_or(
             "it has no chat template, so it can't hold a conversation; use an instruction-tuned model, or put a \
              `chat_template` in its tokenizer_config.json",
@@ -55,7 +55,7 @@ impl ChatTokens {
     }
 
     /// The prompt's tokens.
-    pub(super) fn encode(&self, messages: &[Message]) -> Result<Vec<u32>, EngineError> {
+    pub(crate) fn encode(&self, messages: &[Message]) -> Result<Vec<u32>, EngineError> {
         if let Some(kind) = messages.iter().find_map(|message| message.content.first_non_text()) {
             return Err(EngineError::Rejected {
                 message: format!("this model reads text only, and a message has a part of type `{kind}`; leave it out"),
@@ -114,7 +114,7 @@ impl TokenCounter for ChatTokens {
 
 impl TemplateSource {
     /// From a directory with Hugging Face's files: `tokenizer_config.json`, and `chat_template.jinja` where there is one.
-    pub(super) fn from_dir(dir: &Path) -> Result<Self, String> {
+    pub(crate) fn from_dir(dir: &Path) -> Result<Self, String> {
         let path = dir.join("tokenizer_config.json");
         let text = fs::read_to_string(&path).map_err(|error| format!("{} can't be read: {error}", path.display()))?;
         let config: Value =
@@ -150,7 +150,7 @@ impl TemplateSource {
     }
 
     /// From a GGUF's own metadata, for a model that comes without a directory of tokenizer files.
-    pub(super) fn from_gguf(file: &Inspected) -> Self {
+    pub(crate) fn from_gguf(file: &Inspected) -> Self {
         let token = |key: &str| {
             let id = usize::try_from(file.number(key)?).ok()?;
             let tokens = file.content.metadata.get("tokenizer.ggml.tokens")?.to_vec().ok()?;
@@ -165,7 +165,7 @@ impl TemplateSource {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
     use serde_json::json;
@@ -174,7 +174,7 @@ pub(super) mod tests {
     use crate::{Content, EngineError, Message, Role, TokenCounter};
 
     /// A tokenizer of whole words, `<end>` special.
-    pub(in super::super) fn words() -> Arc<tokenizers::Tokenizer> {
+    pub(crate) fn words() -> Arc<tokenizers::Tokenizer> {
         let vocab = json!({"<unk>": 0, "<end>": 1, "<start>": 2, "user": 3, "hello": 4, "end": 5, "<": 6, ">": 7, "assistant": 8});
         let special = |id: u32, content: &str| {
             json!({"id": id, "content": content, "single_word": false, "lstrip": false,

@@ -1,0 +1,156 @@
+//! From a request of any endpoint to a turn of the stack: whose it is, its conversation, what memory may do; and the
+//! headers that say so on the reply. Every endpoint that asks a model goes through here. Wire formats are the
+//! endpoints' business, what a turn does is in [`crate::turn`].
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::FromRef;
+use axum::response::Response;
+use futures::StreamExt;
+use habit_engine::{ChatRequest, Delta, DeltaStream, EngineError, FinishReason, Usage};
+use habit_memory::Scope;
+use habit_memory::clock::Clock;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use tower::ServiceExt;
+use uuid::Uuid;
+
+use super::error::ApiError;
+use crate::app::App;
+use crate::auth::Caller;
+use crate::turn::reply::Collected;
+use crate::turn::{MemoryMode, Reply, Turn, TurnService};
+
+/// What a request allows memory to do: `off`, `read`, `write` or `on`.
+pub const MEMORY: HeaderName = HeaderName::from_static("x-habit-memory");
+/// Names the conversation; on replies, the one that the turn belongs to.
+pub const CONVERSATION: HeaderName = HeaderName::from_static("x-habit-conversation");
+/// On replies: the turn's id, for `GET /v1/turns/{id}`.
+pub const TURN: HeaderName = HeaderName::from_static("x-habit-turn");
+
+/// The longest name of a conversation, in bytes: it is a key in the database, and comes back as a header.
+const CONVERSATION_MAX: usize = 128;
+
+/// Asks models on behalf of callers; what endpoints need of the application.
+#[derive(Clone)]
+pub struct Asker {
+    turns: TurnService,
+    clock: Arc<dyn Clock>,
+}
+
+impl FromRef<App> for Asker {
+    fn from_ref(app: &App) -> Self {
+        Self {
+            turns: app.turns.clone(),
+            clock: Arc::clone(&app.clock),
+        }
+    }
+}
+
+/// What an endpoint asks.
+#[derive(Debug, Clone)]
+pub struct Question {
+    /// For the engine.
+    pub request: ChatRequest,
+    /// False leaves no trace of the turn.
+    pub store: bool,
+    /// The conversation that the body names; the header comes before it.
+    pub conversation: Option<String>,
+    /// What memory may do where the header says nothing: on for conversations, off for raw prompts.
+    pub memory: MemoryMode,
+}
+
+impl Asker {
+    /// The turn of this question.
+    ///
+    /// # Errors
+    /// 400 if a header, or the conversation's name, is wrong.
+    pub fn turn(&self, caller: Caller, headers: &HeaderMap, question: Question) -> Result<Turn, ApiError> {
+        Ok(Turn {
+            id: Uuid::now_v7(),
+            scope: scope(caller.scope, headers, question.conversation)?,
+            request: question.request,
+            memory: memory_mode(headers)?.unwrap_or(question.memory),
+            store: question.store,
+            asked_at: self.clock.now_ms(),
+            arrived: Instant::now(),
+            passages: Vec::new(),
+        })
+    }
+
+    /// The reply to a turn.
+    ///
+    /// # Errors
+    /// What the stack says.
+    pub async fn ask(&self, turn: Turn) -> Result<Reply, ApiError> {
+        Ok(self.turns.clone().oneshot(turn).await?)
+    }
+}
+
+/// Reads a reply to its end.
+///
+/// # Errors
+/// The engine's, before or in the middle of the reply.
+pub async fn whole(mut deltas: DeltaStream) -> Result<(Collected, FinishReason, Usage), EngineError> {
+    let mut reply = Collected::default();
+    while let Some(delta) = deltas.next().await {
+        match delta? {
+            Delta::Finish { reason, usage } => return Ok((reply, reason, usage)),
+            delta => reply.push(delta),
+        }
+    }
+    Err(EngineError::Interrupted(
+        "the engine ended it without saying why".to_owned(),
+    ))
+}
+
+/// Puts the turn's id and its conversation on a reply, also on an error: a failed turn has a record as well.
+pub fn name_turn(response: &mut Response, id: Uuid, conversation: Option<String>) {
+    let named = [(TURN, Some(id.to_string())), (CONVERSATION, conversation)];
+    for (name, value) in named {
+        if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+}
+
+/// What the header allows memory to do; `None` without one.
+fn memory_mode(headers: &HeaderMap) -> Result<Option<MemoryMode>, ApiError> {
+    let Some(value) = headers.get(MEMORY) else {
+        return Ok(None);
+    };
+    let mode = match value.as_bytes().trim_ascii().to_ascii_lowercase().as_slice() {
+        b"off" => MemoryMode::Off,
+        b"read" => MemoryMode::Read,
+        b"write" => MemoryMode::Write,
+        b"on" => MemoryMode::On,
+        other => {
+            let other = String::from_utf8_lossy(other).into_owned();
+            let message = format!("the header `X-Habit-Memory` must be off, read, write or on, not `{other}`");
+            return Err(ApiError::invalid(message, Some("X-Habit-Memory")));
+        }
+    };
+    Ok(Some(mode))
+}
+
+/// The caller's scope, in the conversation that the header, or else the metadata, names.
+fn scope(caller: Scope, headers: &HeaderMap, metadata: Option<String>) -> Result<Scope, ApiError> {
+    let header = headers
+        .get(CONVERSATION)
+        .map(|value| String::from_utf8_lossy(value.as_bytes()).trim().to_owned());
+    let header = header
+        .filter(|id| !id.is_empty())
+        .map(|id| (id, "X-Habit-Conversation"));
+    let Some((id, param)) = header.or(metadata.map(|id| (id, "metadata.conversation_id"))) else {
+        return Ok(caller);
+    };
+    let fits = id.len() <= CONVERSATION_MAX && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"._:@/-".contains(&b));
+    if fits {
+        return Ok(caller.in_conversation(id));
+    }
+    let message = format!("`{param}` must be 1 to {CONVERSATION_MAX} letters, digits or any of `._:@/-`");
+    Err(ApiError::invalid(message, Some(param)))
+}
+
+#[cfg(test)]
+mod tests;
