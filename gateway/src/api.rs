@@ -16,3 +16,4 @@ pub mod keys;
 pub mod models;
 pub mod sse;
 pub mod turns;
+pub mod webui;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::extract::FromRef;
 use habit_engine::{Embedder, Engine};
 use habit_memory::clock::Clock;
 use habit_memory::context::Slot;
@@ -12,8 +13,10 @@ use habit_memory::journal::Journal;
 use crate::api::error::ApiError;
 use crate::config::Config;
 use crate::keys::KeyStore;
+use crate::library::Library;
 use crate::lifecycle::Lifecycle;
 use crate::turn::TurnService;
+use crate::turn::running::Running;
 
 /// The running application; cheap to clone.
 #[derive(Clone)]
@@ -24,6 +27,10 @@ pub struct App {
     pub engine: Arc<dyn Engine>,
     /// The layers of a turn over `engine`.
     pub turns: TurnService,
+    /// The replies under way.
+    pub running: Running,
+    /// Characters, presets and templates.
+    pub library: Library,
     /// Memory's parts; `None` when this process only serves an engine (`habit worker`).
     pub memory: Option<MemoryParts>,
     /// The keys; `None` with `--no-auth`.
@@ -32,6 +39,12 @@ pub struct App {
     pub lifecycle: Lifecycle,
     /// The time.
     pub clock: Arc<dyn Clock>,
+}
+
+impl FromRef<App> for Library {
+    fn from_ref(app: &App) -> Self {
+        app.library.clone()
+    }
 }
 
 impl App {

@@ -18,6 +18,7 @@ pub mod commands;
 pub mod config;
 pub mod http;
 pub mod keys;
+pub mod library;
 pub mod lifecycle;
 pub mod openapi;
 pub mod routes;

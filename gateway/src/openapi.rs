@@ -26,6 +26,11 @@ pub(crate) fn head() -> OpenApi {
             "What a user, a team or a conversation gave memory to read.",
         ),
         ("administration", "Keys of a team, and the index; for admin keys."),
+        (
+            "webui",
+            "text-generation-webui's own endpoints. Its fields on chat completions (`mode`, `character`, `preset`, \
+             `continue_`, …) work too.",
+        ),
         ("server", "The server itself."),
     ];
     let tags = tags.map(|(name, text)| TagBuilder::new().name(name).description(Some(text)).build());

@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::error::ApiError;
-use crate::api::{chat, documents, health, keys, models, turns};
+use crate::api::{chat, documents, health, keys, models, turns, webui};
 use crate::app::App;
 use crate::{http as stack, openapi};
 
@@ -42,6 +42,15 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(keys::reindex))
+        .routes(routes!(webui::encode))
+        .routes(routes!(webui::decode))
+        .routes(routes!(webui::token_count))
+        .routes(routes!(webui::logits))
+        .routes(routes!(webui::chat_prompt))
+        .routes(routes!(webui::stop_generation))
+        .routes(routes!(webui::model_info))
+        .routes(routes!(webui::lora_list))
+        .routes(routes!(webui::health))
         .routes(routes!(health::health))
 }
 

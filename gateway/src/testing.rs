@@ -172,7 +172,9 @@ impl TestAppBuilder {
             clock,
             lifecycle: Lifecycle::new(Duration::from_secs(5)),
         };
-        let app = assemble(self.config, backends);
+        let mut config = self.config;
+        config.data.dir.get_or_insert_with(|| dir.0.clone());
+        let app = assemble(config, backends);
         TestApp {
             router: routes::router(app.clone()),
             app,

@@ -15,6 +15,7 @@ pub mod context;
 pub mod record;
 pub mod reply;
 pub mod route;
+pub mod running;
 pub mod stack;
 
 /// What a request allows memory to do (`X-Habit-Memory`).

@@ -22,7 +22,9 @@ use habit_memory::store::sea::SeaJournal;
 use crate::app::{App, MemoryParts};
 use crate::config::{self, Config};
 use crate::keys::KeyStore;
+use crate::library::Library;
 use crate::lifecycle::Lifecycle;
+use crate::turn::running::Running;
 use crate::turn::stack::{self, Stack};
 use crate::turn::{assemble, context as context_layer, record};
 
@@ -131,14 +133,21 @@ pub fn assemble(config: Config, backends: Backends) -> App {
         lifecycle,
     } = backends;
     let memory = memory.map(|memory| remember(&config, memory, &lifecycle));
-    let turns = stack::build(match &memory {
-        Some(memory) => layers(&config, memory, &engine, &lifecycle),
-        None => Stack::bare(Arc::clone(&engine)),
+    let running = Running::default();
+    let turns = stack::build(Stack {
+        running: running.clone(),
+        ..match &memory {
+            Some(memory) => layers(&config, memory, &engine, &lifecycle),
+            None => Stack::bare(Arc::clone(&engine)),
+        }
     });
+    let library = Library::new(memory.as_ref().and_then(|_| config.data_dir().ok()));
     App {
         config,
         engine,
         turns,
+        running,
+        library,
         memory,
         keys,
         lifecycle,
@@ -168,7 +177,7 @@ fn layers(config: &Config, memory: &MemoryParts, engine: &Arc<dyn Engine>, lifec
         record: Some(record),
         context: config.memory.on.then_some(context),
         assemble: config.memory.on.then_some(assemble),
-        engine: Arc::clone(engine),
+        ..Stack::bare(Arc::clone(engine))
     }
 }
 

@@ -8,7 +8,9 @@ use super::ask::{Asker, Question, name_turn, whole};
 use super::chat_wire::{ChatCompletion, ChatCompletionRequest, Envelope, Parsed};
 use super::error::{ApiError, ErrorBody, Json};
 use super::sse;
+use super::webui::dialect;
 use crate::auth::Caller;
+use crate::library::Library;
 use crate::turn::{MemoryMode, Reply};
 
 /// Answers a conversation.
@@ -49,10 +51,12 @@ use crate::turn::{MemoryMode, Reply};
 )]
 pub async fn completions(
     State(asker): State<Asker>,
+    State(library): State<Library>,
     caller: Caller,
     headers: HeaderMap,
-    Json(body): Json<ChatCompletionRequest>,
+    Json(mut body): Json<ChatCompletionRequest>,
 ) -> Result<Response, ApiError> {
+    let shape = dialect::apply(&mut body, &library)?;
     let Parsed {
         request,
         stream,
@@ -70,6 +74,7 @@ pub async fn completions(
     let (id, asked_at) = (turn.id, turn.asked_at);
     let answer = async {
         let Reply { deltas, trace } = asker.ask(turn).await?;
+        let deltas = shape.of(deltas);
         let envelope = Envelope::new(id, asked_at, trace.model);
         let response = if stream {
             sse::response(

@@ -7,6 +7,7 @@ use futures::future::BoxFuture;
 use habit_engine::Engine;
 use tower::Service;
 
+use super::running::{Bill, Running};
 use super::{Reply, Trace, Turn, TurnError};
 
 /// The name that, like an empty one, stands for whatever the server serves first.
@@ -16,13 +17,14 @@ pub const DEFAULT_MODEL: &str = "default";
 #[derive(Clone)]
 pub struct Route {
     engine: Arc<dyn Engine>,
+    running: Running,
 }
 
 impl Route {
-    /// Over this engine (usually a fleet behind admission).
+    /// Over this engine (usually a fleet behind admission). Replies under way are in `running`.
     #[must_use]
-    pub fn new(engine: Arc<dyn Engine>) -> Self {
-        Self { engine }
+    pub fn new(engine: Arc<dyn Engine>, running: Running) -> Self {
+        Self { engine, running }
     }
 }
 
@@ -51,6 +53,7 @@ impl Service<Turn> for Route {
 
     fn call(&mut self, turn: Turn) -> Self::Future {
         let engine = Arc::clone(&self.engine);
+        let running = self.running.clone();
         Box::pin(async move {
             let mut request = turn.request;
             request.model = resolve(&*engine, &request.model);
@@ -60,7 +63,16 @@ impl Service<Turn> for Route {
                 context_ms: super::millis(turn.arrived.elapsed()),
                 ..Trace::default()
             };
+            // An upstream's tokens can't be counted here, and its prompts are not worth a copy.
+            let counter = engine
+                .token_counter(&request.model)
+                .filter(|counter| counter.is_exact());
+            let bill = counter.map(|counter| Bill {
+                request: request.clone(),
+                counter,
+            });
             let deltas = engine.chat(request).await?;
+            let deltas = running.watch(&turn.scope, turn.id, deltas, bill);
             Ok(Reply { deltas, trace })
         })
     }

@@ -12,6 +12,7 @@ use super::assemble::AssembleLayer;
 use super::context::ContextLayer;
 use super::record::RecordLayer;
 use super::route::Route;
+use super::running::Running;
 
 /// What a stack is built from. A process without memory (`habit worker`) has no layers, only the engine.
 #[derive(Clone)]
@@ -24,6 +25,8 @@ pub struct Stack {
     pub assemble: Option<AssembleLayer>,
     /// Answers.
     pub engine: Arc<dyn Engine>,
+    /// The replies under way.
+    pub running: Running,
 }
 
 impl Stack {
@@ -35,6 +38,7 @@ impl Stack {
             context: None,
             assemble: None,
             engine,
+            running: Running::default(),
         }
     }
 }
@@ -51,7 +55,7 @@ pub fn build(stack: Stack) -> TurnService {
         // Last before the engine: nothing adds to the prompt once it has been measured.
         .option_layer(stack.assemble);
     // Innermost: aliases are resolved where the engine is asked, so that all layers see the client's own request.
-    BoxCloneSyncService::new(layers.service(Route::new(stack.engine)))
+    BoxCloneSyncService::new(layers.service(Route::new(stack.engine, stack.running)))
 }
 
 #[cfg(test)]
