@@ -52,7 +52,10 @@ async fn answers_in_openais_shape() {
             "finish_reason": "stop",
         }],
         // The double counts a token for every four bytes, and four for a message.
-        "usage": {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8},
+        "usage": {
+            "prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8,
+            "prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 0},
+        },
     });
     assert_eq!(answer, expected);
     assert!(!reply.headers["x-habit-conversation"].is_empty());

@@ -78,7 +78,9 @@ async fn byte_by_byte() {
         chunk(r#"{"content":"🐕 "}"#, "null"),
         chunk(r#"{"content":"wuff"}"#, "null"),
         chunk("{}", r#""stop""#),
-        format!(r#"{head}],"usage":{{"prompt_tokens":5,"completion_tokens":4,"total_tokens":9}}}}"#),
+        format!(
+            r#"{head}],"usage":{{"prompt_tokens":5,"completion_tokens":4,"total_tokens":9,"prompt_tokens_details":{{"cached_tokens":0}},"completion_tokens_details":{{"reasoning_tokens":0}}}}}}"#
+        ),
         "data: [DONE]".to_owned(),
         String::new(),
     ];

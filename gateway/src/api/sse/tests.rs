@@ -74,7 +74,7 @@ async fn usage_comes_last_and_only_if_asked_for() {
         chunk(r#"{"content":"a"}"#, "null", null),
         chunk("{}", r#""stop""#, null),
         format!(
-            "{HEAD}],\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":2,\"total_tokens\":5,\"prompt_tokens_details\":{\"cached_tokens\":0},\"completion_tokens_details\":{\"reasoning_tokens\":0}}}}}\n\n"
+            "{HEAD}],\"usage\":{{\"prompt_tokens\":3,\"completion_tokens\":2,\"total_tokens\":5,\"prompt_tokens_details\":{{\"cached_tokens\":0}},\"completion_tokens_details\":{{\"reasoning_tokens\":0}}}}}}\n\n"
         ),
         "data: [DONE]\n\n".to_owned(),
     ];
