@@ -9,6 +9,7 @@ use habit_memory::context::Slot;
 use habit_memory::index::Index;
 use habit_memory::indexer::Indexer;
 use habit_memory::journal::Journal;
+use habit_memory::objects::Objects;
 
 use crate::api::error::ApiError;
 use crate::config::Config;
@@ -66,6 +67,8 @@ pub struct MemoryParts {
     pub journal: Arc<dyn Journal>,
     /// What finds.
     pub index: Arc<dyn Index>,
+    /// Responses, conversations and other small things of users.
+    pub objects: Arc<dyn Objects>,
     /// Text to vectors.
     pub embedder: Arc<dyn Embedder>,
     /// Keeps the index up with the journal.

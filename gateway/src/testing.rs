@@ -23,6 +23,7 @@ use habit_memory::index::Index;
 use habit_memory::journal::Journal;
 use habit_memory::store::ram::RamJournal;
 use habit_memory::store::ram_index::RamIndex;
+use habit_memory::store::ram_objects::RamObjects;
 use habit_memory::store::sea::SeaJournal;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
@@ -163,6 +164,7 @@ impl TestAppBuilder {
         let memory = Remembering {
             journal: self.journal,
             index,
+            objects: Arc::new(RamObjects::default()),
             embedder: self.embedder,
         };
         let backends = Backends {

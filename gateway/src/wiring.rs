@@ -16,6 +16,7 @@ use habit_memory::context::{self, ContextSource, Recalled, Slot};
 use habit_memory::index::Index;
 use habit_memory::indexer::Indexer;
 use habit_memory::journal::Journal;
+use habit_memory::objects::{self, Objects};
 use habit_memory::store::lance::LanceIndex;
 use habit_memory::store::sea::SeaJournal;
 
@@ -68,6 +69,8 @@ pub struct Remembering {
     pub journal: Arc<dyn Journal>,
     /// What finds.
     pub index: Arc<dyn Index>,
+    /// Small things of users.
+    pub objects: Arc<dyn Objects>,
     /// Text to vectors.
     pub embedder: Arc<dyn Embedder>,
 }
@@ -100,6 +103,7 @@ pub async fn build(
             _ => LanceIndex::open(&folder, embedder.dimensions(), embedder.id()).await?,
         };
         memory = Some(Remembering {
+            objects: Arc::new(journal.objects(Arc::clone(&clock))),
             journal: Arc::new(journal),
             index: Arc::new(index),
             embedder,
@@ -186,8 +190,10 @@ fn remember(config: &Config, memory: Remembering, lifecycle: &Lifecycle) -> Memo
     let Remembering {
         journal,
         index,
+        objects,
         embedder,
     } = memory;
+    drop(lifecycle.spawn(objects::sweep(Arc::clone(&objects), lifecycle.soft().clone())));
     let (indexer, task) = Indexer::spawn(
         Arc::clone(&journal),
         Arc::clone(&index),
@@ -217,6 +223,7 @@ fn remember(config: &Config, memory: Remembering, lifecycle: &Lifecycle) -> Memo
     MemoryParts {
         journal,
         index,
+        objects,
         embedder,
         indexer,
         slots: Arc::new(slots),

@@ -19,6 +19,7 @@ pub mod index;
 pub mod indexer;
 pub mod interaction;
 pub mod journal;
+pub mod objects;
 pub mod passage;
 pub mod rank;
 pub mod scope;

@@ -7,11 +7,14 @@ pub mod lance;
 pub mod ram;
 #[cfg(feature = "testing")]
 pub mod ram_index;
+#[cfg(feature = "testing")]
+pub mod ram_objects;
 pub mod sea;
 
 use crate::documents::{Chunk, Document, Place};
 use crate::error::MemoryError;
 use crate::interaction::Interaction;
+use crate::objects::Object;
 use crate::scope::Scope;
 
 /// What every journal asks of a turn before it is written.
@@ -50,4 +53,17 @@ fn admit_document(mut document: Document, chunks: &[Chunk]) -> Result<Document, 
 /// The answer to a write of an id that something else has.
 fn taken() -> MemoryError {
     MemoryError::BadRequest("this id is taken: write it with a new UUIDv7".to_owned())
+}
+
+/// What every store asks of an object before it is written.
+fn admit_object(object: &Object) -> Result<(), MemoryError> {
+    if object.kind.is_empty() || object.id.is_empty() {
+        return Err(MemoryError::BadRequest("an object needs a kind and an id".to_owned()));
+    }
+    Ok(())
+}
+
+/// The answer to a listing that is to go on where nothing is.
+fn not_listed(kind: &str, id: &str) -> MemoryError {
+    MemoryError::BadRequest(format!("there is no {kind} `{id}` to go on from; begin without it"))
 }

@@ -22,6 +22,8 @@ use uuid::Uuid;
 
 #[path = "contract_journal/laws.rs"]
 mod laws;
+#[path = "contract_journal/objects.rs"]
+mod objects;
 
 /// Every law as a test of this journal.
 macro_rules! contract {

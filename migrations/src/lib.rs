@@ -6,6 +6,7 @@ use sea_orm_migration::prelude::*;
 use sea_orm_migration::sea_orm::DatabaseConnection;
 
 mod m20261121_000001_journal;
+mod m20261121_000002_objects;
 
 /// All migrations, oldest first.
 pub struct Migrator;
@@ -13,7 +14,10 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m20261121_000001_journal::Migration)]
+        vec![
+            Box::new(m20261121_000001_journal::Migration),
+            Box::new(m20261121_000002_objects::Migration),
+        ]
     }
 }
 

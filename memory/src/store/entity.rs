@@ -5,4 +5,5 @@ pub mod api_key;
 pub mod chunk;
 pub mod document;
 pub mod meta;
+pub mod object;
 pub mod turn;

@@ -19,12 +19,14 @@ use crate::journal::{Journal, Page, Pending, Totals};
 use crate::scope::Scope;
 
 mod failure;
+mod objects;
 mod open;
 mod pending;
 mod rows;
 mod write;
 mod writer;
 
+pub use objects::SeaObjects;
 use write::{BATCH, Write};
 use writer::Writer;
 

@@ -139,7 +139,8 @@ fn name<T: Serialize>(variant: &T) -> Result<String, MemoryError> {
     }
 }
 
-fn json<T: Serialize>(value: &T) -> Result<String, MemoryError> {
+/// A structure as it is stored.
+pub fn json<T: Serialize>(value: &T) -> Result<String, MemoryError> {
     serde_json::to_string(value).map_err(|error| unwritable(&error))
 }
 
@@ -167,7 +168,8 @@ fn unwritable(error: &serde_json::Error) -> MemoryError {
     MemoryError::Storage(format!("this can't be written as JSON: {error}"))
 }
 
-fn damaged(kind: &str, id: &str, what: &str) -> MemoryError {
+/// A row that does not mean anything.
+pub fn damaged(kind: &str, id: &str, what: &str) -> MemoryError {
     MemoryError::Storage(format!(
         "{kind} {id} in the database is damaged ({what}): restore a backup, or delete it"
     ))

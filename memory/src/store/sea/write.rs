@@ -9,10 +9,10 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::{failure, rows, visible};
+use super::{failure, objects, rows, visible};
 use crate::error::MemoryError;
 use crate::scope::Scope;
-use crate::store::entity::{chunk, document, turn};
+use crate::store::entity::{chunk, document, object, turn};
 use crate::store::taken;
 
 /// Rows or ids in one statement: SQLite takes at most 32,766 values, and a chunk has eight.
@@ -32,6 +32,10 @@ pub enum Write {
     MarkIndexed(Vec<String>),
     /// Makes everything pending that belongs in the index.
     MarkAllPending,
+    /// Writes small objects, in place of those with the same ids.
+    PutObjects(Vec<object::Model>),
+    /// Deletes the small objects that fit; the condition names their owner.
+    DeleteObjects(Box<Condition>),
 }
 
 /// What a write did.
@@ -90,6 +94,20 @@ pub async fn apply(path: &Path, db: &DatabaseTransaction, write: &Write) -> Resu
         }
         Write::MarkAllPending => {
             let rows = mark_all_pending(db).await.map_err(explain)?;
+            Ok(Written {
+                rows,
+                ..Written::default()
+            })
+        }
+        Write::PutObjects(models) => {
+            let rows = objects::put(db, models).await.map_err(explain)?;
+            Ok(Written {
+                rows,
+                ..Written::default()
+            })
+        }
+        Write::DeleteObjects(condition) => {
+            let rows = objects::delete(db, condition).await.map_err(explain)?;
             Ok(Written {
                 rows,
                 ..Written::default()

@@ -25,7 +25,8 @@ struct Job {
     done: oneshot::Sender<Result<Written, MemoryError>>,
 }
 
-/// Hands writes to the task.
+/// Hands writes to the task; cheap to clone.
+#[derive(Clone)]
 pub struct Writer {
     jobs: mpsc::Sender<Job>,
     stop: CancellationToken,
