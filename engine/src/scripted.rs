@@ -10,7 +10,8 @@ use futures::StreamExt;
 use tokio::sync::Semaphore;
 
 use crate::{
-    ChatRequest, Delta, DeltaStream, Engine, EngineError, FinishReason, Health, Message, ModelInfo, TokenCounter, Usage,
+    ChatRequest, Delta, DeltaStream, Engine, EngineError, FinishReason, Health, Message, ModelInfo, RawPrompt,
+    TokenCounter, TokenLogprob, TopLogprob, Usage,
 };
 
 /// The name of the model of [`Scripted::default`].
@@ -51,6 +52,8 @@ pub struct Scripted {
     model: String,
     window: usize,
     answer: Answer,
+    /// What comes instead of an answer's text.
+    deltas: Option<Vec<Delta>>,
     gate: Option<Gate>,
     shared: Arc<Shared>,
 }
@@ -64,12 +67,13 @@ struct Shared {
 }
 
 impl Default for Scripted {
-    /// Serves the model `scripted` with a window of 4096 tokens; repeats the last message.
+    /// Serves the model `scripted` with a window of 4096 tokens; repeats the last message, or the raw prompt.
     fn default() -> Self {
         Self {
             model: MODEL.into(),
             window: 4096,
-            answer: Arc::new(|request| request.messages.last().map(Message::text).unwrap_or_default()),
+            answer: Arc::new(last_words),
+            deltas: None,
             gate: None,
             shared: Arc::default(),
         }
@@ -102,6 +106,20 @@ impl Scripted {
             let turn = next.fetch_add(1, Ordering::SeqCst).min(texts.len().saturating_sub(1));
             texts.get(turn).cloned().unwrap_or_default()
         })
+    }
+
+    /// Always sends these, reasoning and tool calls for instance, and ends for this reason. Limits and stop strings are
+    /// not looked at.
+    #[must_use]
+    pub fn sending(mut self, deltas: impl IntoIterator<Item = Delta>, reason: FinishReason) -> Self {
+        let usage = Usage {
+            prompt_tokens: 1,
+            completion_tokens: 1,
+            ..Usage::default()
+        };
+        let end = Delta::Finish { reason, usage };
+        self.deltas = Some(deltas.into_iter().chain([end]).collect());
+        self
     }
 
     /// Says what the function makes of the request.
@@ -159,9 +177,12 @@ impl Scripted {
         Counter { window: self.window }
     }
 
-    /// The reply within its stop strings and limits: its pieces, and how it ends.
-    fn script(&self, request: &ChatRequest) -> Result<(Vec<String>, Delta), EngineError> {
-        let prompt = self.counter().count_chat(&request.messages)?;
+    /// The reply within its stop strings and limits.
+    fn script(&self, request: &ChatRequest) -> Result<Vec<Delta>, EngineError> {
+        if let Some(deltas) = &self.deltas {
+            return Ok(deltas.clone());
+        }
+        let prompt = self.counter().count_request(request)?;
         if prompt + request.max_tokens.unwrap_or(1) > self.window {
             return Err(EngineError::ContextLengthExceeded {
                 limit: self.window,
@@ -193,8 +214,40 @@ impl Scripted {
             completion_tokens: count(&text),
             ..Usage::default()
         };
-        let pieces = text.split_inclusive(' ').map(str::to_owned).collect();
-        Ok((pieces, Delta::Finish { reason, usage }))
+        let mut deltas = Vec::new();
+        for piece in text.split_inclusive(' ') {
+            if request.extra.contains_key("logprobs") {
+                deltas.push(Delta::Logprobs(vec![probability(piece)]));
+            }
+            deltas.push(Delta::Text(piece.to_owned()));
+        }
+        deltas.push(Delta::Finish { reason, usage });
+        Ok(deltas)
+    }
+}
+
+/// What was said last.
+fn last_words(request: &ChatRequest) -> String {
+    match &request.raw {
+        Some(RawPrompt::Text { prompt, .. }) => prompt.clone(),
+        Some(RawPrompt::Tokens(tokens)) => text_of(tokens).unwrap_or_default(),
+        None => request.messages.last().map(Message::text).unwrap_or_default(),
+    }
+}
+
+/// A word as if it were one token, half as likely as not; the only alternative is `no`.
+fn probability(word: &str) -> TokenLogprob {
+    let half = -std::f64::consts::LN_2;
+    let top = |token: &str| TopLogprob {
+        token: token.to_owned(),
+        bytes: token.as_bytes().to_vec(),
+        logprob: half,
+    };
+    TokenLogprob {
+        token: word.to_owned(),
+        bytes: word.as_bytes().to_vec(),
+        logprob: half,
+        top: vec![top(word), top("no")],
     }
 }
 
@@ -233,10 +286,7 @@ impl Engine for Scripted {
         if let Some(Failure::BeforeStream(error)) = failure {
             return Err(error);
         }
-        let (pieces, finish) = self.script(&request)?;
-        let mut items: Vec<Result<Delta, EngineError>> =
-            pieces.into_iter().map(|piece| Ok(Delta::Text(piece))).collect();
-        items.push(Ok(finish));
+        let mut items: Vec<Result<Delta, EngineError>> = self.script(&request)?.into_iter().map(Ok).collect();
         let mut hangs = false;
         match failure {
             Some(Failure::AfterDeltas(deltas, error)) => {
@@ -325,6 +375,36 @@ impl TokenCounter for Counter {
             .sum())
     }
 
+    fn count_request(&self, request: &ChatRequest) -> Result<usize, EngineError> {
+        match &request.raw {
+            Some(RawPrompt::Text { prompt, suffix }) => {
+                Ok(count(prompt) + suffix.as_deref().map(count).unwrap_or_default())
+            }
+            Some(RawPrompt::Tokens(tokens)) => Ok(tokens.len()),
+            None => self.count_chat(&request.messages),
+        }
+    }
+
+    /// The bytes of a token are its number, padded with zeros.
+    fn encode(&self, text: &str) -> Option<Vec<u32>> {
+        let number = |bytes: &[u8]| {
+            let mut padded = [0; BYTES_A_TOKEN];
+            padded[..bytes.len()].copy_from_slice(bytes);
+            u32::from_le_bytes(padded)
+        };
+        Some(text.as_bytes().chunks(BYTES_A_TOKEN).map(number).collect())
+    }
+
+    fn decode(&self, tokens: &[u32]) -> Option<String> {
+        text_of(tokens)
+    }
+
+    /// `role: text` a line.
+    fn render(&self, request: &ChatRequest) -> Result<Option<String>, EngineError> {
+        let line = |message: &Message| format!("{}: {}\n", message.role.as_str(), message.text());
+        Ok(Some(request.messages.iter().map(line).collect()))
+    }
+
     fn context_window(&self) -> usize {
         self.window
     }
@@ -332,4 +412,10 @@ impl TokenCounter for Counter {
     fn is_exact(&self) -> bool {
         true
     }
+}
+
+/// What [`Counter::encode`] made tokens of.
+fn text_of(tokens: &[u32]) -> Option<String> {
+    let bytes = tokens.iter().flat_map(|token| token.to_le_bytes());
+    String::from_utf8(bytes.filter(|byte| *byte != 0).collect()).ok()
 }

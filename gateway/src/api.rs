@@ -11,6 +11,7 @@ pub mod chat;
 pub mod chat_wire;
 pub mod documents;
 pub mod error;
+pub mod generation;
 pub mod health;
 pub mod keys;
 pub mod models;

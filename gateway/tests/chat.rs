@@ -45,6 +45,7 @@ async fn answers_in_openais_shape() {
         "object": "chat.completion",
         "created": answer["created"],
         "model": "scripted",
+        "system_fingerprint": "fp_habit_0.1.0",
         "choices": [{
             "index": 0,
             "message": {"role": "assistant", "content": "Wüff 🐕!", "refusal": null},
@@ -161,7 +162,7 @@ async fn wrong_fields_are_named() {
         ("temperature", json!(3)),
         ("top_p", json!(-1)),
         ("max_tokens", json!(0)),
-        ("n", json!(2)),
+        ("n", json!(0)),
         ("messages", json!([])),
         ("messages", Value::Null),
     ] {
@@ -314,4 +315,95 @@ async fn a_client_that_leaves_frees_its_place() {
     assert!(futures::poll!(&mut call).is_pending());
     drop(call);
     assert_eq!(engine.active(), 0);
+}
+
+#[tokio::test]
+async fn several_replies_are_asked_for_one_by_one_and_one_is_remembered() {
+    let engine = Scripted::default().replies(["first", "second", "third"]);
+    let (test, key) = over(engine.clone()).await;
+    let mut body = ask("hi");
+    body["n"] = json!(3);
+    body["seed"] = json!(10);
+    let reply = test.post(URL, &key, &body).await;
+    let answer = reply.json();
+    let choices = answer["choices"].as_array().unwrap();
+    assert_eq!(choices.len(), 3, "{answer}");
+    for (place, choice) in choices.iter().enumerate() {
+        assert_eq!(choice["index"], place);
+        assert_eq!(choice["finish_reason"], "stop");
+    }
+    assert_eq!(choices[0]["message"]["content"], "first");
+    // Two tokens each, and the prompt once.
+    assert_eq!(answer["usage"]["prompt_tokens"], 5);
+    assert_eq!(answer["usage"]["completion_tokens"], 6);
+    let mut seeds: Vec<_> = engine.requests().iter().map(|request| request.sampling.seed).collect();
+    seeds.sort_unstable();
+    assert_eq!(seeds, [Some(10), Some(11), Some(12)]);
+    assert!(engine.requests().iter().all(|request| !request.extra.contains_key("n")));
+    let turns = test.get("/v1/turns", &key).await.json();
+    let turns = turns["data"].as_array().unwrap();
+    assert_eq!(turns.iter().filter(|turn| turn["remember"] == true).count(), 1);
+    let conversation = reply.headers["x-habit-conversation"].to_str().unwrap();
+    assert!(
+        turns.iter().all(|turn| turn["conversation"] == conversation),
+        "{turns:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_error_in_one_of_several_replies_is_the_requests() {
+    let engine = Scripted::default();
+    let (test, key) = over(engine.clone()).await;
+    engine.fail_next(Failure::AfterDeltas(9, EngineError::Interrupted("never".into())));
+    engine.fail_next(Failure::AfterDeltas(
+        0,
+        EngineError::Interrupted("the engine died".into()),
+    ));
+    let mut body = ask("hi");
+    body["n"] = json!(2);
+    refused(&test.post(URL, &key, &body).await, 503, "reply_interrupted", None);
+    assert_eq!(engine.active(), 0);
+}
+
+#[tokio::test]
+async fn probabilities_come_in_openais_shape() {
+    let (test, key) = over(Scripted::default().reply("one two")).await;
+    let mut body = ask("hi");
+    body["logprobs"] = json!(true);
+    body["top_logprobs"] = json!(2);
+    let answer = test.post(URL, &key, &body).await.json();
+    let logprobs = &answer["choices"][0]["logprobs"];
+    assert_eq!(logprobs["refusal"], Value::Null);
+    let tokens = logprobs["content"].as_array().unwrap();
+    assert_eq!(tokens.len(), 2, "{answer}");
+    assert_eq!(
+        (&tokens[1]["token"], &tokens[1]["bytes"]),
+        (&json!("two"), &json!([116, 119, 111]))
+    );
+    assert!((tokens[1]["logprob"].as_f64().unwrap() + std::f64::consts::LN_2).abs() < 1e-9);
+    assert_eq!(tokens[1]["top_logprobs"][1]["token"], "no");
+}
+
+#[tokio::test]
+async fn tool_calls_and_reasoning_come_in_openais_shape() {
+    use habit_engine::{Delta, FinishReason};
+    let call = |piece: Value| Delta::ToolCall(piece);
+    let deltas = [
+        Delta::Reasoning("hm".into()),
+        call(json!({"index": 0, "id": "call_1", "type": "function", "function": {"name": "look", "arguments": ""}})),
+        call(json!({"index": 0, "function": {"arguments": "{\"at\":"}})),
+        call(json!({"index": 0, "function": {"arguments": "1}"}})),
+    ];
+    let (test, key) = over(Scripted::default().sending(deltas, FinishReason::ToolCalls)).await;
+    let mut body = ask("hi");
+    body["service_tier"] = json!("auto");
+    let answer = test.post(URL, &key, &body).await.json();
+    assert_eq!(answer["service_tier"], "default");
+    let choice = &answer["choices"][0];
+    assert_eq!(choice["finish_reason"], "tool_calls");
+    let expected = json!({
+        "role": "assistant", "content": null, "refusal": null, "reasoning_content": "hm",
+        "tool_calls": [{"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{\"at\":1}"}}],
+    });
+    assert_eq!(choice["message"], expected);
 }

@@ -66,7 +66,7 @@ async fn byte_by_byte() {
     );
     let first: Value = serde_json::from_str(&data(&reply)[0]).unwrap();
     let head = format!(
-        r#"data: {{"id":"{id}","object":"chat.completion.chunk","created":{},"model":"scripted","choices":["#,
+        r#"data: {{"id":"{id}","object":"chat.completion.chunk","created":{},"model":"scripted","system_fingerprint":"fp_habit_0.1.0","choices":["#,
         first["created"]
     );
     let chunk = |delta: &str, finish: &str| {

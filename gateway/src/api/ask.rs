@@ -21,6 +21,8 @@ use crate::auth::Caller;
 use crate::turn::reply::Collected;
 use crate::turn::{MemoryMode, Reply, Turn, TurnService};
 
+pub mod replies;
+
 /// What a request allows memory to do: `off`, `read`, `write` or `on`.
 pub const MEMORY: HeaderName = HeaderName::from_static("x-habit-memory");
 /// Names the conversation; on replies, the one that the turn belongs to.
@@ -99,9 +101,7 @@ pub async fn whole(mut deltas: DeltaStream) -> Result<(Collected, FinishReason, 
             delta => reply.push(delta),
         }
     }
-    Err(EngineError::Interrupted(
-        "the engine ended it without saying why".to_owned(),
-    ))
+    Err(replies::unfinished())
 }
 
 /// Puts the turn's id and its conversation on a reply, also on an error: a failed turn has a record as well.

@@ -4,14 +4,16 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::header::HeaderMap;
 
-use super::ask::{Asker, Question, name_turn, whole};
-use super::chat_wire::{ChatCompletion, ChatCompletionRequest, Envelope, Parsed};
+use super::ask::replies::Replies;
+use super::ask::{Asker, Question};
+use super::chat_wire::{ChatChunks, ChatCompletion, ChatCompletionRequest, Parsed};
 use super::error::{ApiError, ErrorBody, Json};
+use super::generation::reply::{Envelope, Tally};
 use super::sse;
 use super::webui::dialect;
 use crate::auth::Caller;
 use crate::library::Library;
-use crate::turn::{MemoryMode, Reply};
+use crate::turn::MemoryMode;
 
 /// Answers a conversation.
 ///
@@ -63,31 +65,31 @@ pub async fn completions(
         include_usage,
         store,
         conversation,
+        n,
+        tier,
     } = body.parse()?;
+    let logprobs = request.extra.contains_key("logprobs");
     let question = Question {
         request,
         store,
         conversation,
         memory: MemoryMode::On,
     };
-    let turn = asker.turn(caller, &headers, question)?;
-    let (id, asked_at) = (turn.id, turn.asked_at);
-    let answer = async {
-        let Reply { deltas, trace } = asker.ask(turn).await?;
-        let deltas = shape.of(deltas);
-        let envelope = Envelope::new(id, asked_at, trace.model);
-        let response = if stream {
-            sse::response(
-                sse::chat_events(deltas, envelope.chunk(), include_usage),
-                sse::PING_EVERY,
-            )
-        } else {
-            let (reply, reason, usage) = whole(deltas).await?;
-            axum::Json(ChatCompletion::new(envelope, reply, reason, usage)).into_response()
-        };
-        Ok::<_, ApiError>((response, trace.conversation))
+    let render = async |replies: Replies| {
+        let envelope = Envelope::chat(replies.turn, replies.asked_at, replies.trace.model.clone()).tier(tier);
+        let mut tally = Tally::new(1, n);
+        if stream {
+            let chunks = ChatChunks::new(envelope.chunk(), n, include_usage);
+            let events = sse::events(replies.pieces, tally, include_usage, chunks);
+            return Ok(sse::response(events, sse::PING_EVERY));
+        }
+        let finished = replies.whole().await?;
+        for (place, reply) in finished.iter().enumerate() {
+            tally.add(place, reply.usage);
+        }
+        let whole = ChatCompletion::new(envelope, finished, tally.usage(), logprobs);
+        Ok(axum::Json(whole).into_response())
     };
-    let (mut response, conversation) = answer.await.unwrap_or_else(|error| (error.into_response(), None));
-    name_turn(&mut response, id, conversation);
-    Ok(response)
+    let shape = move |deltas| shape.clone().of(deltas);
+    asker.answer(caller, &headers, question.times(n), shape, render).await
 }

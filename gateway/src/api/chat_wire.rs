@@ -1,18 +1,25 @@
 //! OpenAI's JSON of a chat completion: the request as clients really send it ([`ChatCompletionRequest`]) and the
 //! reply, whole or in chunks. Translates to and from [`habit_engine::chat`]; asks nothing of anyone.
 
-use habit_engine::{ChatRequest, Content, Message, Role, Sampling};
+use habit_engine::{ChatRequest, Content, Message, Role};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::error::ApiError;
+use super::generation::{MOST_CHOICES, SamplingFields, Stop, StreamOptions, check_bias, count, token_limit};
 
+mod chunk;
+mod logprobs;
 mod reply;
+mod shapes;
 
-pub use reply::{
-    AssistantMessage, ChatCompletion, ChatCompletionChunk, Choice, ChunkChoice, ChunkDelta, Envelope, UsageBody,
-};
+pub use chunk::{ChatChunks, ChatCompletionChunk, ChunkChoice, ChunkDelta};
+pub use logprobs::{ChatLogprobs, TokenLogprobBody, TopLogprobBody};
+pub use reply::{AssistantMessage, ChatCompletion, Choice};
+
+/// The most alternatives to a token, as OpenAI has it.
+const MOST_TOP_LOGPROBS: i64 = 20;
 
 /// The body of `POST /v1/chat/completions`. A null is the same as an absent field, and fields that are not listed
 /// here (`tools`, `response_format`, …) are passed on to engines that know them.
@@ -58,11 +65,38 @@ pub struct ChatCompletionRequest {
     /// The most tokens that the reply may have.
     #[schema(minimum = 1)]
     pub max_completion_tokens: Option<i64>,
-    /// Replies to make: 1.
-    #[schema(minimum = 1, maximum = 1)]
+    /// Replies to make.
+    #[schema(minimum = 1, maximum = 128)]
     pub n: Option<i64>,
-    /// Token probabilities: not available.
+    /// Give the tokens' probabilities.
     pub logprobs: Option<bool>,
+    /// Give so many alternatives to each token, with `logprobs`.
+    #[schema(minimum = 0, maximum = 20)]
+    pub top_logprobs: Option<i64>,
+    /// Token ids to what is added to their logits, -100 to 100.
+    #[schema(value_type = Option<Object>)]
+    pub logit_bias: Option<Map<String, Value>>,
+    /// Functions that the model may call, in OpenAI's shape.
+    #[schema(value_type = Option<Vec<Object>>)]
+    pub tools: Option<Vec<Value>>,
+    /// `none`, `auto`, `required`, or the function that must be called.
+    #[schema(value_type = Option<Object>)]
+    pub tool_choice: Option<Value>,
+    /// Whether the model may call several at once.
+    pub parallel_tool_calls: Option<bool>,
+    /// The form of the reply: `text`, `json_object` or `json_schema`.
+    #[schema(value_type = Option<Object>)]
+    pub response_format: Option<Map<String, Value>>,
+    /// How much to think before the answer, for models that do.
+    pub reasoning_effort: Option<String>,
+    /// What the reply may be made of: `text`.
+    pub modalities: Option<Vec<String>>,
+    /// The end user; not used here, and passed on.
+    pub user: Option<String>,
+    /// Not used here, and passed on.
+    pub prompt_cache_key: Option<String>,
+    /// There is only one.
+    pub service_tier: Option<String>,
     /// False leaves no trace of this turn on the server.
     pub store: Option<bool>,
     /// `conversation_id` names the conversation, as the header `X-Habit-Conversation` does.
@@ -119,23 +153,6 @@ pub enum WireContent {
     Parts(Vec<Value>),
 }
 
-/// One stop string or several.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize, ToSchema)]
-#[serde(untagged, expecting = "expected a string or a list of strings")]
-pub enum Stop {
-    /// One.
-    One(String),
-    /// Several.
-    Many(Vec<String>),
-}
-
-/// Settings of a stream.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, ToSchema)]
-pub struct StreamOptions {
-    /// Send a last chunk that holds the usage.
-    pub include_usage: Option<bool>,
-}
-
 /// What the endpoint takes from a body: the engine's request, and what is the gateway's own business.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parsed {
@@ -149,6 +166,10 @@ pub struct Parsed {
     pub store: bool,
     /// The conversation that `metadata` names.
     pub conversation: Option<String>,
+    /// Replies to make.
+    pub n: usize,
+    /// Whether a service tier was named.
+    pub tier: bool,
 }
 
 impl ChatCompletionRequest {
@@ -156,134 +177,101 @@ impl ChatCompletionRequest {
     ///
     /// # Errors
     /// 400 that names the field.
-    pub fn parse(self) -> Result<Parsed, ApiError> {
-        let sampling = self.sampling()?;
-        let max_tokens = self.max_tokens()?;
-        self.refuse_unavailable()?;
-        let messages = messages(self.messages)?;
-        let conversation = self
-            .metadata
-            .as_ref()
-            .and_then(|metadata| metadata.get("conversation_id"));
-        let conversation = match conversation {
-            None | Some(Value::Null) => None,
-            Some(Value::String(id)) if id.is_empty() => None,
-            Some(Value::String(id)) => Some(id.clone()),
-            Some(_) => {
-                let param = "metadata.conversation_id";
-                return Err(ApiError::invalid(format!("`{param}` must be a string"), Some(param)));
-            }
+    pub fn parse(mut self) -> Result<Parsed, ApiError> {
+        let sampling = self.sampling().check()?;
+        let max_tokens = match self.max_completion_tokens {
+            Some(tokens) => token_limit("max_completion_tokens", Some(tokens), 1)?,
+            None => token_limit("max_tokens", self.max_tokens, 1)?,
         };
-        let stop = match self.stop {
-            None => Vec::new(),
-            Some(Stop::One(stop)) => vec![stop],
-            Some(Stop::Many(stops)) => stops,
-        };
-        let mut extra = self.extra;
-        extra.retain(|_, value| !value.is_null());
+        let n = count("n", self.n, 1..=MOST_CHOICES, 1)?;
+        let conversation = self.conversation()?;
+        let extra = self.extra()?;
         let request = ChatRequest {
             model: self.model.unwrap_or_default(),
-            messages,
+            messages: messages(self.messages)?,
             raw: None,
             sampling,
-            // An empty stop string would end every reply at once; clients send them from empty form fields.
-            stop: stop.into_iter().filter(|stop| !stop.is_empty()).collect(),
+            stop: Stop::strings(self.stop),
             max_tokens,
             extra,
         };
         Ok(Parsed {
             request,
             stream: self.stream.unwrap_or(false),
-            include_usage: self
-                .stream_options
-                .and_then(|options| options.include_usage)
-                .unwrap_or(false),
+            include_usage: StreamOptions::usage(self.stream_options),
             store: self.store.unwrap_or(true),
             conversation,
+            n,
+            tier: self.service_tier.is_some(),
         })
     }
 
-    fn sampling(&self) -> Result<Sampling, ApiError> {
-        let temperature = within("temperature", self.temperature, 0.0, 2.0)?;
-        let mut top_p = within("top_p", self.top_p, 0.0, 1.0)?;
-        let min_p = within("min_p", self.min_p, 0.0, 1.0)?;
-        let frequency_penalty = within("frequency_penalty", self.frequency_penalty, -2.0, 2.0)?;
-        let presence_penalty = within("presence_penalty", self.presence_penalty, -2.0, 2.0)?;
-        let repetition_penalty = within("repetition_penalty", self.repetition_penalty, 0.0, 2.0)?;
-        if repetition_penalty == Some(0.0) {
+    fn sampling(&self) -> SamplingFields {
+        SamplingFields {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: self.top_k,
+            min_p: self.min_p,
+            frequency_penalty: self.frequency_penalty,
+            presence_penalty: self.presence_penalty,
+            repetition_penalty: self.repetition_penalty,
+            seed: self.seed,
+        }
+    }
+
+    /// The conversation that the metadata names.
+    fn conversation(&self) -> Result<Option<String>, ApiError> {
+        let named = self
+            .metadata
+            .as_ref()
+            .and_then(|metadata| metadata.get("conversation_id"));
+        match named {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(id)) if id.is_empty() => Ok(None),
+            Some(Value::String(id)) => Ok(Some(id.clone())),
+            Some(_) => {
+                let param = "metadata.conversation_id";
+                Err(ApiError::invalid(format!("`{param}` must be a string"), Some(param)))
+            }
+        }
+    }
+
+    /// What the engine gets besides the conversation: the fields that were checked here, and those that are not known
+    /// here.
+    fn extra(&mut self) -> Result<Map<String, Value>, ApiError> {
+        check_bias(self.logit_bias.as_ref())?;
+        shapes::check_tools(self.tools.as_deref(), self.tool_choice.as_ref())?;
+        shapes::check_format(self.response_format.as_ref())?;
+        shapes::check_modalities(self.modalities.as_deref())?;
+        let top = count("top_logprobs", self.top_logprobs, 0..=MOST_TOP_LOGPROBS, 0)?;
+        let logprobs = self.logprobs == Some(true);
+        if top > 0 && !logprobs {
             return Err(ApiError::invalid(
-                "`repetition_penalty` must be above 0",
-                Some("repetition_penalty"),
+                "`top_logprobs` needs `logprobs` to be true",
+                Some("top_logprobs"),
             ));
         }
-        let mut top_k = match self.top_k {
-            None | Some(-1 | 0) => None,
-            Some(k) => Some(
-                usize::try_from(k)
-                    .map_err(|_| ApiError::invalid(format!("`top_k` must be -1 or more, not {k}"), Some("top_k")))?,
-            ),
-        };
-        // OpenAI allows 0, and an empty nucleus still holds the likeliest token.
-        if top_p == Some(0.0) {
-            (top_p, top_k) = (None, Some(1));
-        }
-        // -1 is what the webui and llama.cpp send for "random"; any other number is a seed, bit for bit.
-        let seed = self.seed.filter(|seed| *seed != -1).map(i64::cast_unsigned);
-        Ok(Sampling {
-            temperature,
-            top_p,
-            top_k,
-            min_p,
-            frequency_penalty: frequency_penalty.map(narrow),
-            presence_penalty: presence_penalty.map(narrow),
-            repetition_penalty: repetition_penalty.map(narrow),
-            seed,
-        })
+        let mut extra = std::mem::take(&mut self.extra);
+        extra.retain(|_, value| !value.is_null());
+        let text = |text: &mut Option<String>| text.take().map(Value::String);
+        let fields = [
+            ("logprobs", logprobs.then_some(Value::Bool(true))),
+            ("top_logprobs", (top > 0).then(|| Value::from(top))),
+            ("logit_bias", self.logit_bias.take().map(Value::Object)),
+            ("tools", self.tools.take().map(Value::Array)),
+            ("tool_choice", self.tool_choice.take()),
+            ("parallel_tool_calls", self.parallel_tool_calls.map(Value::Bool)),
+            ("response_format", self.response_format.take().map(Value::Object)),
+            ("reasoning_effort", text(&mut self.reasoning_effort)),
+            ("user", text(&mut self.user)),
+            ("prompt_cache_key", text(&mut self.prompt_cache_key)),
+        ];
+        let given = fields
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        extra.extend(given);
+        Ok(extra)
     }
-
-    fn max_tokens(&self) -> Result<Option<usize>, ApiError> {
-        let (param, asked) = match self.max_completion_tokens {
-            Some(tokens) => ("max_completion_tokens", Some(tokens)),
-            None => ("max_tokens", self.max_tokens),
-        };
-        let Some(tokens) = asked else { return Ok(None) };
-        let usable = usize::try_from(tokens).ok().filter(|tokens| *tokens > 0);
-        let message = format!("`{param}` must be 1 or more, not {tokens}; leave it out for as much as fits");
-        usable.map(Some).ok_or_else(|| ApiError::invalid(message, Some(param)))
-    }
-
-    /// What would change the reply's shape in a way that is not there: better refused than silently left out.
-    fn refuse_unavailable(&self) -> Result<(), ApiError> {
-        if self.n.is_some_and(|n| n != 1) {
-            return Err(ApiError::invalid(
-                "`n` must be 1; send the request several times instead",
-                Some("n"),
-            ));
-        }
-        if self.logprobs == Some(true) {
-            return Err(ApiError::invalid(
-                "`logprobs` are not available; leave the field out",
-                Some("logprobs"),
-            ));
-        }
-        Ok(())
-    }
-}
-
-/// A number in its range, ends included.
-fn within(param: &str, value: Option<f64>, low: f64, high: f64) -> Result<Option<f64>, ApiError> {
-    match value {
-        Some(number) if !(low..=high).contains(&number) => Err(ApiError::invalid(
-            format!("`{param}` must be between {low} and {high}, not {number}"),
-            Some(param),
-        )),
-        value => Ok(value),
-    }
-}
-
-/// Penalties have few digits: nothing is lost that matters.
-fn narrow(number: f64) -> f32 {
-    number as f32
 }
 
 fn messages(messages: Option<Vec<WireMessage>>) -> Result<Vec<Message>, ApiError> {

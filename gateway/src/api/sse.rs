@@ -1,4 +1,4 @@
-//! A reply as OpenAI's server-sent events.
+//! Replies as OpenAI's server-sent events. What a chunk looks like is the endpoint's business ([`Render`]).
 
 use std::convert::Infallible;
 use std::time::Duration;
@@ -6,12 +6,13 @@ use std::time::Duration;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt};
-use habit_engine::{Delta, DeltaStream, EngineError};
+use habit_engine::{Delta, FinishReason, Usage};
 use http::header::{HeaderName, HeaderValue};
 use serde::Serialize;
 
-use super::chat_wire::{ChatCompletionChunk, ChunkDelta, Envelope};
+use super::ask::replies::{Pieces, unfinished};
 use super::error::ApiError;
+use super::generation::reply::Tally;
 
 /// How long a stream may be silent before a comment shows that it is alive: proxies cut silent ones after 30 to 60
 /// seconds, and a long prompt is read for longer than that.
@@ -33,43 +34,76 @@ where
     ([NO_BUFFERING], sse).into_response()
 }
 
-/// The events of a chat completion: the role, what the model says, why it ended, the usage if asked for, `[DONE]`.
-/// An error ends the stream with an `error` event and without `[DONE]`. Dropping the stream drops the reply.
-pub fn chat_events(
-    mut deltas: DeltaStream,
-    envelope: Envelope,
+/// How an endpoint puts deltas in its chunks. Each reply is known by its place.
+pub trait Render: Send + 'static {
+    /// What is sent.
+    type Chunk: Serialize;
+
+    /// What comes before a reply.
+    fn begin(&mut self, reply: usize) -> Option<Self::Chunk>;
+
+    /// A piece of a reply.
+    fn piece(&mut self, reply: usize, delta: Delta) -> Option<Self::Chunk>;
+
+    /// The end of a reply.
+    fn finish(&mut self, reply: usize, reason: FinishReason) -> Self::Chunk;
+
+    /// What all replies took.
+    fn usage(&mut self, usage: Usage) -> Self::Chunk;
+}
+
+/// The events of replies: what is said, why it ended, the usage if asked for, `[DONE]`. An error ends the stream with an
+/// `error` event and without `[DONE]`. Dropping the stream drops the replies.
+pub fn events<R: Render>(
+    mut pieces: Pieces,
+    mut tally: Tally,
     include_usage: bool,
-) -> impl Stream<Item = Event> + Send {
+    mut render: R,
+) -> impl Stream<Item = Event> + Send
+where
+    R::Chunk: Send,
+{
     async_stream::stream! {
-        let chunk = |delta, finish| data(&ChatCompletionChunk::delta(&envelope, delta, finish, include_usage));
-        yield chunk(ChunkDelta::role(), None);
-        while let Some(item) = deltas.next().await {
-            match item {
-                Ok(Delta::Text(text)) => yield chunk(ChunkDelta::text(text), None),
-                Ok(Delta::Reasoning(text)) => yield chunk(ChunkDelta::reasoning(text), None),
-                // The renderer of probabilities asks for them; this one does not.
-                Ok(Delta::Logprobs(_)) => {}
-                Ok(Delta::ToolCall(call)) => yield chunk(ChunkDelta::tool_call(call), None),
+        // The first reply has begun by the time that anything is sent; others may still wait for a place.
+        let mut begun = vec![0];
+        if let Some(chunk) = render.begin(0) {
+            yield data(&chunk);
+        }
+        while let Some((reply, piece)) = pieces.next().await {
+            if !begun.contains(&reply) {
+                begun.push(reply);
+                if let Some(chunk) = render.begin(reply) {
+                    yield data(&chunk);
+                }
+            }
+            match piece {
                 Ok(Delta::Finish { reason, usage }) => {
-                    yield chunk(ChunkDelta::default(), Some(reason));
-                    if include_usage {
-                        yield data(&ChatCompletionChunk::usage(&envelope, usage));
+                    yield data(&render.finish(reply, reason));
+                    tally.add(reply, usage);
+                }
+                Ok(delta) => {
+                    if let Some(chunk) = render.piece(reply, delta) {
+                        yield data(&chunk);
                     }
-                    yield Event::default().data("[DONE]");
-                    return;
                 }
                 Err(error) => {
-                    yield broken(error);
+                    yield broken(&error);
                     return;
                 }
             }
+            if tally.is_complete() {
+                if include_usage {
+                    yield data(&render.usage(tally.usage()));
+                }
+                yield Event::default().data("[DONE]");
+                return;
+            }
         }
-        yield broken(EngineError::Interrupted("the engine ended it without saying why".to_owned()));
+        yield broken(&unfinished().into());
     }
 }
 
-fn broken(error: EngineError) -> Event {
-    let error = ApiError::from(error);
+fn broken(error: &ApiError) -> Event {
     tracing::warn!(error.code = %error.code, "a stream broke off: {}", error.message);
     error.event()
 }

@@ -1,11 +1,13 @@
 //! Bodies as clients really send them.
 
-use habit_engine::{Delta, FinishReason, Usage};
+use habit_engine::{Delta, FinishReason, Sampling, Usage};
 use serde_json::json;
 use uuid::Uuid;
 
 use super::*;
+use crate::api::ask::replies::Finished;
 use crate::api::error;
+use crate::api::generation::reply::Envelope;
 use crate::turn::reply::Collected;
 
 fn read(body: &Value) -> Result<Parsed, ApiError> {
@@ -51,7 +53,9 @@ fn nulls_are_absent() {
         "model": null, "stream": null, "stream_options": null, "temperature": null, "top_p": null, "top_k": null,
         "min_p": null, "frequency_penalty": null, "presence_penalty": null, "repetition_penalty": null, "seed": null,
         "stop": null, "max_tokens": null, "max_completion_tokens": null, "n": null, "logprobs": null, "store": null,
-        "metadata": null, "tools": null, "response_format": null, "user": null,
+        "metadata": null, "tools": null, "response_format": null, "user": null, "top_logprobs": null,
+        "logit_bias": null, "tool_choice": null, "parallel_tool_calls": null, "reasoning_effort": null,
+        "modalities": null, "prompt_cache_key": null, "service_tier": null, "made_up": null,
     });
     let mut plain = with(json!({}));
     plain.as_object_mut().unwrap().remove("model");
@@ -61,11 +65,11 @@ fn nulls_are_absent() {
 #[test]
 fn keeps_unknown_fields_for_the_engine_and_its_own_to_itself() {
     let fields = json!({
-        "tools": [{"type": "function"}], "user": "u", "made_up": {"a": [1]}, "n": 1, "store": true, "logprobs": false,
+        "tools": [{"type": "custom"}], "user": "u", "made_up": {"a": [1]}, "n": 1, "store": true, "logprobs": false,
         "metadata": {"a": "b"}, "stream_options": {"include_usage": true, "other": 1}, "stream": true,
     });
     let parsed = read(&with(fields)).unwrap();
-    let expected = json!({"tools": [{"type": "function"}], "user": "u", "made_up": {"a": [1]}});
+    let expected = json!({"tools": [{"type": "custom"}], "user": "u", "made_up": {"a": [1]}});
     assert_eq!(Value::Object(parsed.request.extra), expected);
     assert!(parsed.stream && parsed.include_usage);
 }
@@ -132,9 +136,20 @@ fn sampling_out_of_range_is_refused_by_name() {
         ("repetition_penalty", json!(0)),
         ("max_tokens", json!(0)),
         ("max_completion_tokens", json!(-1)),
-        ("n", json!(2)),
         ("n", json!(0)),
-        ("logprobs", json!(true)),
+        ("n", json!(129)),
+        ("n", json!("2")),
+        ("logprobs", json!(3)),
+        ("top_logprobs", json!(21)),
+        ("top_logprobs", json!(2)),
+        ("logit_bias", json!({"a": 1})),
+        ("logit_bias", json!({"5": 101})),
+        ("logit_bias", json!([])),
+        ("user", json!(3)),
+        ("metadata", json!("x")),
+        ("modalities", json!(["text", "audio"])),
+        ("parallel_tool_calls", json!("no")),
+        ("stream_options", json!(true)),
         ("temperature", json!("hot")),
         ("max_tokens", json!(1.5)),
         ("seed", json!("x")),
@@ -234,7 +249,7 @@ fn metadata_may_name_the_conversation() {
 }
 
 fn envelope() -> Envelope {
-    Envelope::new(Uuid::nil(), 1_700_000_000_999, "m".into())
+    Envelope::chat(Uuid::nil(), 1_700_000_000_999, "m".into())
 }
 
 #[test]
@@ -249,10 +264,15 @@ fn a_whole_reply_is_openais() {
         cached_tokens: 0,
         reasoning_tokens: 0,
     };
-    let body = serde_json::to_string(&ChatCompletion::new(envelope(), reply, FinishReason::Stop, usage)).unwrap();
+    let reply = Finished {
+        reply,
+        reason: Some(FinishReason::Stop),
+        usage,
+    };
+    let body = serde_json::to_string(&ChatCompletion::new(envelope(), vec![reply], usage, false)).unwrap();
     let expected = concat!(
         r#"{"id":"chatcmpl-00000000000000000000000000000000","object":"chat.completion","created":1700000000,"#,
-        r#""model":"m","choices":[{"index":0,"message":{"role":"assistant","content":"Hé 🐕","refusal":null},"#,
+        r#""model":"m","system_fingerprint":"fp_habit_0.1.0","choices":[{"index":0,"message":{"role":"assistant","content":"Hé 🐕","refusal":null},"#,
         r#""logprobs":null,"finish_reason":"stop"}],"#,
         r#""usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5,"prompt_tokens_details":{"cached_tokens":0},"completion_tokens_details":{"reasoning_tokens":0}}}"#,
     );
@@ -266,7 +286,12 @@ fn content_is_null_beside_tool_calls_only() {
         json!({"index": 0, "id": "c", "function": {"name": "f", "arguments": "{}"}}),
     ));
     let message = |reply| {
-        let reply = ChatCompletion::new(envelope(), reply, FinishReason::ToolCalls, Usage::default());
+        let reply = Finished {
+            reply,
+            reason: Some(FinishReason::ToolCalls),
+            usage: Usage::default(),
+        };
+        let reply = ChatCompletion::new(envelope(), vec![reply], Usage::default(), false);
         serde_json::to_value(&reply).unwrap()["choices"][0]["message"].clone()
     };
     let with_calls = message(calls);
@@ -277,13 +302,43 @@ fn content_is_null_beside_tool_calls_only() {
 }
 
 #[test]
-fn pieces_of_tool_calls_always_have_an_index() {
+fn tools_and_formats_are_checked_where_they_are_wrong() {
+    let tool = json!({"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}});
+    let cases = [
+        (json!({"tools": {}}), "tools"),
+        (json!({"tools": [3]}), "tools[0]"),
+        (
+            json!({"tools": [tool, {"type": "function", "function": {}}]}),
+            "tools[1].function",
+        ),
+        (
+            json!({"tools": [{"type": "function", "function": {"name": "f", "parameters": 3}}]}),
+            "tools[0].function.parameters",
+        ),
+        (json!({"tool_choice": "required"}), "tool_choice"),
+        (json!({"tools": [tool], "tool_choice": "sometimes"}), "tool_choice"),
+        (json!({"tools": [tool], "tool_choice": 3}), "tool_choice"),
+        (
+            json!({"tools": [tool], "tool_choice": {"type": "function", "function": {"name": "g"}}}),
+            "tool_choice",
+        ),
+        (json!({"response_format": "json"}), "response_format"),
+        (json!({"response_format": {"type": "xml"}}), "response_format.type"),
+        (
+            json!({"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}),
+            "response_format.json_schema",
+        ),
+    ];
+    for (fields, param) in cases {
+        assert_eq!(param_of(&with(fields.clone())), param, "{fields}");
+    }
+    let fields = json!({
+        "tools": [tool], "tool_choice": {"type": "function", "function": {"name": "f"}}, "parallel_tool_calls": false,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "x", "schema": {}}},
+        "logprobs": true, "top_logprobs": 2, "logit_bias": {"5": -100},
+    });
     assert_eq!(
-        ChunkDelta::tool_call(json!({"id": "c"})).tool_calls,
-        [json!({"id": "c", "index": 0})]
-    );
-    assert_eq!(
-        ChunkDelta::tool_call(json!({"index": 2})).tool_calls,
-        [json!({"index": 2})]
+        Value::Object(read(&with(fields.clone())).unwrap().request.extra),
+        fields
     );
 }

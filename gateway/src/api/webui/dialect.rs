@@ -9,8 +9,9 @@ use futures::StreamExt;
 use habit_engine::{Delta, DeltaStream};
 use serde_json::{Map, Value, json};
 
-use super::super::chat_wire::{ChatCompletionRequest, Stop, WireContent, WireMessage, WireRole};
+use super::super::chat_wire::{ChatCompletionRequest, WireContent, WireMessage, WireRole};
 use super::super::error::ApiError;
+use super::super::generation::Stop;
 use crate::library::{DEFAULT_CHARACTER, Library, LibraryError};
 
 /// How a dialogue is written down.

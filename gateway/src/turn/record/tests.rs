@@ -17,7 +17,8 @@ use uuid::Uuid;
 
 use self::held::Held;
 use super::*;
-use crate::api::chat_wire::Envelope;
+use crate::api::chat_wire::ChatChunks;
+use crate::api::generation::reply::{Envelope, Tally};
 use crate::api::sse;
 use crate::turn::{MemoryMode, Trace, TurnService};
 
@@ -200,8 +201,10 @@ async fn a_finished_turn_is_written_whole() {
 async fn the_end_is_not_sent_before_it_is_written() {
     let bench = Bench::letting(0);
     let reply = bench.over(says("Woof")).oneshot(hello()).await.unwrap();
-    let envelope = Envelope::new(Uuid::nil(), 0, "m".into()).chunk();
-    let mut body = sse::response(sse::chat_events(reply.deltas, envelope, false), sse::PING_EVERY).into_body();
+    let chunks = ChatChunks::new(Envelope::chat(Uuid::nil(), 0, "m".into()), 1, false);
+    let pieces = reply.deltas.map(|item| (0, item.map_err(Into::into))).boxed();
+    let events = sse::events(pieces, Tally::new(1, 1), false, chunks);
+    let mut body = sse::response(events, sse::PING_EVERY).into_body();
     let mut seen = String::new();
     for _ in 0..2 {
         let frame = body.frame().await.unwrap().unwrap().into_data().unwrap();

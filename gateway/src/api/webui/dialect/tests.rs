@@ -20,11 +20,11 @@ fn texts(body: &ChatCompletionRequest) -> Vec<(WireRole, String)> {
 
 #[test]
 fn a_plain_request_is_left_alone() {
-    let plain = json!({"messages": [{"role": "user", "content": "hi"}], "stop": ["x"], "user": "u"});
+    let plain = json!({"messages": [{"role": "user", "content": "hi"}], "stop": ["x"], "made_up": "u"});
     let (body, shape) = translate(plain).unwrap();
     assert_eq!(shape, Shape::default());
     assert_eq!(texts(&body), [(WireRole::User, "hi".to_owned())]);
-    assert_eq!(Value::from(body.extra), json!({"user": "u"}));
+    assert_eq!(Value::from(body.extra), json!({"made_up": "u"}));
 }
 
 #[test]

@@ -1,0 +1,174 @@
+//! A reply in OpenAI's chunks, as it is made.
+
+use habit_engine::{Delta, FinishReason, TokenLogprob, Usage};
+use serde::Serialize;
+use serde_json::{Value, json};
+use utoipa::ToSchema;
+
+use super::logprobs::ChatLogprobs;
+use crate::api::generation::reply::{Envelope, UsageBody};
+use crate::api::sse::Render;
+
+/// A piece of a reply: the data of one server-sent event.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ChatCompletionChunk {
+    /// What it is.
+    #[serde(flatten)]
+    pub envelope: Envelope,
+    /// One; none in the chunk that holds the usage.
+    pub choices: Vec<ChunkChoice>,
+    /// Only with `stream_options.include_usage`: null until the last chunk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<UsageBody>)]
+    pub usage: Option<Option<UsageBody>>,
+}
+
+/// A piece of the reply itself.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ChunkChoice {
+    /// The place of the reply that it is a piece of.
+    pub index: usize,
+    /// What is added.
+    pub delta: ChunkDelta,
+    /// The probabilities of the tokens of this piece, where they were asked for.
+    pub logprobs: Option<ChatLogprobs>,
+    /// Why the reply ended; null until it has.
+    pub finish_reason: Option<&'static str>,
+}
+
+/// What a chunk adds.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
+pub struct ChunkDelta {
+    /// `assistant`, in the first chunk.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<&'static str>,
+    /// Text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+    /// Text of the reasoning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<String>,
+    /// Pieces of tool calls, each with its `index`; the first of a call has its `id` and `type`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Object>)]
+    pub tool_calls: Vec<Value>,
+}
+
+/// Makes chunks of deltas.
+#[derive(Debug)]
+pub struct ChatChunks {
+    envelope: Envelope,
+    usage_later: bool,
+    replies: Vec<InTheMaking>,
+}
+
+/// What must be known of a reply to make the next chunk of it.
+#[derive(Debug, Clone, Default)]
+struct InTheMaking {
+    /// Probabilities of tokens whose text is still to come.
+    logprobs: Vec<TokenLogprob>,
+    /// Tool calls so far.
+    calls: usize,
+}
+
+impl ChatChunks {
+    /// For so many replies at once. `usage_later` says that a usage chunk will follow.
+    #[must_use]
+    pub fn new(envelope: Envelope, replies: usize, usage_later: bool) -> Self {
+        Self {
+            envelope,
+            usage_later,
+            replies: vec![InTheMaking::default(); replies],
+        }
+    }
+
+    fn chunk(&self, choices: Vec<ChunkChoice>) -> ChatCompletionChunk {
+        ChatCompletionChunk {
+            envelope: self.envelope.clone(),
+            choices,
+            usage: self.usage_later.then_some(None),
+        }
+    }
+
+    fn choice(&mut self, index: usize, delta: ChunkDelta, finish: Option<FinishReason>) -> ChatCompletionChunk {
+        let tokens = self
+            .replies
+            .get_mut(index)
+            .map(|reply| std::mem::take(&mut reply.logprobs))
+            .unwrap_or_default();
+        self.chunk(vec![ChunkChoice {
+            index,
+            delta,
+            logprobs: (!tokens.is_empty()).then(|| ChatLogprobs::new(tokens)),
+            finish_reason: finish.map(FinishReason::as_str),
+        }])
+    }
+}
+
+impl Render for ChatChunks {
+    type Chunk = ChatCompletionChunk;
+
+    fn begin(&mut self, index: usize) -> Option<ChatCompletionChunk> {
+        let role = ChunkDelta {
+            role: Some("assistant"),
+            content: Some(String::new()),
+            ..ChunkDelta::default()
+        };
+        Some(self.choice(index, role, None))
+    }
+
+    fn piece(&mut self, index: usize, delta: Delta) -> Option<ChatCompletionChunk> {
+        let delta = match delta {
+            Delta::Text(text) => ChunkDelta {
+                content: Some(text),
+                ..ChunkDelta::default()
+            },
+            Delta::Reasoning(text) => ChunkDelta {
+                reasoning_content: Some(text),
+                ..ChunkDelta::default()
+            },
+            Delta::ToolCall(call) => ChunkDelta {
+                tool_calls: vec![self.replies.get_mut(index)?.numbered(call)],
+                ..ChunkDelta::default()
+            },
+            Delta::Logprobs(tokens) => {
+                self.replies.get_mut(index)?.logprobs.extend(tokens);
+                return None;
+            }
+            Delta::Finish { .. } => return None,
+        };
+        Some(self.choice(index, delta, None))
+    }
+
+    fn finish(&mut self, index: usize, reason: FinishReason) -> ChatCompletionChunk {
+        self.choice(index, ChunkDelta::default(), Some(reason))
+    }
+
+    fn usage(&mut self, usage: Usage) -> ChatCompletionChunk {
+        ChatCompletionChunk {
+            usage: Some(Some(usage.into())),
+            ..self.chunk(Vec::new())
+        }
+    }
+}
+
+impl InTheMaking {
+    /// A piece of a tool call with what clients take for granted: its number, and at the begin of a call its type. An
+    /// upstream that numbers nothing sends whole calls: one with an id is then a new one.
+    fn numbered(&mut self, mut call: Value) -> Value {
+        let Some(fields) = call.as_object_mut() else {
+            return call;
+        };
+        let begins = fields
+            .get("id")
+            .and_then(Value::as_str)
+            .is_some_and(|id| !id.is_empty());
+        let next = self.calls + usize::from(begins);
+        fields.entry("index").or_insert_with(|| json!(next.saturating_sub(1)));
+        if begins {
+            self.calls = next;
+            fields.entry("type").or_insert_with(|| json!("function"));
+        }
+        call
+    }
+}
