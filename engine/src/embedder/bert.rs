@@ -1,10 +1,12 @@
-//! The arithmetic of a BERT-class sentence embedder: tokens, the model, mean pooling under the mask, length 1.
+//! A BERT-class sentence embedder: its files, its tokens, and which texts go through the model together. The layers
+//! are in `habit-kernels`: ours, because a question of a dozen tokens is mostly overhead in a tensor library.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
-use candle_nn::VarBuilder;
-use candle_transformers::models::bert::{BertModel, Config};
+use habit_kernels::encoder::{Encoder, Shape};
+use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokenizers::{Tokenizer, TruncationParams};
@@ -14,14 +16,47 @@ use crate::models::manifest;
 
 /// The window of sentence-transformers' MiniLM models, for a directory that doesn't say.
 const MAX_TOKENS: usize = 256;
-/// Texts a forward pass: on CPU more gains nothing and takes more memory.
-const BATCH: usize = 32;
+/// Tokens that go through the model together, about: more gain nothing, and their activations leave the cache.
+const BATCH: usize = 128;
+
+/// What is read of `config.json`.
+#[derive(Debug, Clone, Deserialize)]
+struct Config {
+    hidden_size: usize,
+    num_hidden_layers: usize,
+    num_attention_heads: usize,
+    intermediate_size: usize,
+    max_position_embeddings: usize,
+    hidden_act: Option<String>,
+    position_embedding_type: Option<String>,
+    layer_norm_eps: Option<f32>,
+}
+
+impl Config {
+    fn shape(&self) -> Result<Shape, String> {
+        let act = self.hidden_act.as_deref().unwrap_or("gelu");
+        let positions = self.position_embedding_type.as_deref().unwrap_or("absolute");
+        if act != "gelu" || positions != "absolute" {
+            return Err(format!(
+                "{act} with {positions} positions is not supported, only gelu with absolute ones"
+            ));
+        }
+        Ok(Shape {
+            hidden: self.hidden_size,
+            layers: self.num_hidden_layers,
+            heads: self.num_attention_heads,
+            inner: self.intermediate_size,
+            positions: self.max_position_embeddings,
+            epsilon: self.layer_norm_eps.unwrap_or(1e-12),
+        })
+    }
+}
 
 /// A loaded model; embedding blocks.
 pub struct Bert {
     id: String,
     dimensions: usize,
-    model: BertModel,
+    model: Encoder,
     tokenizer: Tokenizer,
 }
 
@@ -59,11 +94,12 @@ impl Bert {
         let weights_path = dir.join("model.safetensors");
         let weights = read(&weights_path)?;
         let hash = hex::encode(Sha256::digest(&weights));
-        let load = || {
-            let weights = VarBuilder::from_buffered_safetensors(weights, DType::F32, &Device::Cpu)?;
-            BertModel::load(weights, &config)
-        };
-        let model = load().map_err(|error| broken(&weights_path, &error.to_string()))?;
+        let tensors = candle_core::safetensors::load_buffer(&weights, &Device::Cpu)
+            .map_err(|error| broken(&weights_path, &error.to_string()))?;
+        let model = config
+            .shape()
+            .and_then(|shape| Encoder::new(shape, &|name, sizes| tensor(&tensors, name, sizes)))
+            .map_err(|error| broken(dir, &error))?;
         Ok(Self {
             id: format!("{}@{}", name(dir), &hash[..12]),
             dimensions: config.hidden_size,
@@ -95,39 +131,37 @@ impl Bert {
             .encode_batch(texts.to_vec(), true)
             .map_err(|error| failed(&error))?;
 
-        // Texts of like length go together: padding is work for nothing.
-        let mut order: Vec<usize> = (0..texts.len()).collect();
-        order.sort_by_key(|&text| encodings[text].get_ids().len());
-        let mut vectors = vec![Vec::new(); texts.len()];
-        for batch in order.chunks(BATCH) {
-            let ids: Vec<&[u32]> = batch.iter().map(|&text| encodings[text].get_ids()).collect();
-            let made = self.forward(&ids).map_err(|error| failed(&error))?;
-            for (&text, vector) in batch.iter().zip(made) {
-                vectors[text] = vector;
-            }
+        let ids: Vec<&[u32]> = encodings.iter().map(tokenizers::Encoding::get_ids).collect();
+        let mut vectors = Vec::with_capacity(texts.len());
+        let mut rest = ids.as_slice();
+        while !rest.is_empty() {
+            let mut tokens = 0;
+            let fits = rest.iter().take_while(|text| {
+                tokens += text.len();
+                tokens <= BATCH
+            });
+            let (batch, after) = rest.split_at(fits.count().max(1));
+            vectors.extend(self.model.embed(batch));
+            rest = after;
         }
         Ok(vectors)
     }
+}
 
-    fn forward(&self, batch: &[&[u32]]) -> candle_core::Result<Vec<Vec<f32>>> {
-        let longest = batch.iter().map(|ids| ids.len()).max().unwrap_or(0);
-        let mut ids = vec![0u32; batch.len() * longest];
-        let mut mask = vec![0f32; ids.len()];
-        for (row, tokens) in batch.iter().enumerate() {
-            let place = row * longest..row * longest + tokens.len();
-            ids[place.clone()].copy_from_slice(tokens);
-            mask[place].fill(1.0);
-        }
-        let ids = Tensor::from_vec(ids, (batch.len(), longest), &Device::Cpu)?;
-        let mask = Tensor::from_vec(mask, (batch.len(), longest), &Device::Cpu)?;
-        let hidden = self.model.forward(&ids, &ids.zeros_like()?, Some(&mask))?;
-
-        let weights = mask.unsqueeze(2)?;
-        let sum = hidden.broadcast_mul(&weights)?.sum(1)?;
-        let mean = sum.broadcast_div(&weights.sum(1)?)?;
-        let length = mean.sqr()?.sum_keepdim(1)?.sqrt()?;
-        mean.broadcast_div(&length)?.to_vec2()
+/// A tensor's values, by its name with or without `bert.` before it; a size of 0 may be any.
+fn tensor(tensors: &HashMap<String, Tensor>, name: &str, sizes: &[usize]) -> Result<Vec<f32>, String> {
+    let tensor = tensors
+        .get(name)
+        .or_else(|| tensors.get(&format!("bert.{name}")))
+        .ok_or_else(|| format!("it has no tensor {name}"))?;
+    let found = tensor.dims();
+    if found.len() != sizes.len() || found.iter().zip(sizes).any(|(is, want)| *want != 0 && is != want) {
+        return Err(format!("its tensor {name} has the sizes {found:?}, not {sizes:?}"));
     }
+    let values = tensor
+        .to_dtype(DType::F32)
+        .and_then(|tensor| tensor.flatten_all()?.to_vec1());
+    values.map_err(|error| format!("its tensor {name} can't be read: {error}"))
 }
 
 /// The model's name: as the store knows it, or the directory's.
