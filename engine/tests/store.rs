@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use candle_core::quantized::GgmlDType;
 use habit_engine::models::fetch::{self, Download};
+use habit_engine::models::fit::Precision;
 use habit_engine::models::hub::Hub;
 use habit_engine::models::pip::{PipConfig, Place};
 use habit_engine::models::{ModelError, Progress, Silent, Sources, Store, Weights};
@@ -426,4 +427,33 @@ async fn a_hub_id_is_fetched_verified_and_prepared() {
     );
     let error = store.resolve("org/other", silent()).await.unwrap_err().to_string();
     assert!(error.contains("404") && error.contains("HF_TOKEN"), "{error}");
+}
+
+#[tokio::test]
+async fn a_finer_model_is_quantised_once_and_a_coarse_one_is_left() {
+    let (dir, store) = offline();
+    let file = dir.path().join("tiny.gguf");
+    gguf::Model::default().write(&file);
+    let model = store.resolve(file.to_str().unwrap(), silent()).await.unwrap();
+    let eight = store
+        .at_precision(model.clone(), Precision::Eight, silent())
+        .await
+        .unwrap();
+    let Weights::Gguf(made) = &four.weights else {
+        panic!("not GGUF")
+    };
+    let types: Vec<GgmlDType> = gguf::read(made).into_values().map(|(kind, _)| kind).collect();
+    assert!(
+        types.contains(&GgmlDType::Q8_0) && !types.contains(&GgmlDType::F16),
+        "{types:?}"
+    );
+    assert!(four.id.ends_with("-4bit") && four.tokenizer_dir.is_some());
+    // It is there now, and coarser than 8 bits.
+    let again = store.at_precision(model, Precision::Four, silent()).await.unwrap();
+    assert_eq!(again, four);
+    let same = store
+        .at_precision(eight.clone(), Precision::Sixteen, silent())
+        .await
+        .unwrap();
+    assert_eq!(same, four);
 }

@@ -128,6 +128,12 @@ pub struct Worker {
 /// Flags of what runs a model.
 #[derive(Debug, Clone, Default, Args)]
 pub struct EngineFlags {
+    /// Run the profile of this name ([profiles.NAME] in habit.toml)
+    #[arg(long, value_name = "NAME", conflicts_with = "model")]
+    pub profile: Option<String>,
+    /// Quantise the model to 16, 8 or 4 bits a weight, if it is finer
+    #[arg(long, value_name = "N")]
+    pub bits: Option<u8>,
     /// A .gguf file, a directory, a name from `habit models list`, or a hub id [default: default]
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
@@ -275,6 +281,14 @@ pub enum Models {
         /// A name from `habit models list`, or a hub id (org/name[@revision][:file.gguf])
         model: String,
     },
+    /// Tell what a model takes in memory at 16, 8 and 4 bits, and whether that is free
+    Fit {
+        /// As for `habit serve --model`; fetched if it is not here
+        model: String,
+        /// Tokens that prompt and reply may have together [default: the model's window, at most 4096]
+        #[arg(long, value_name = "TOKENS")]
+        context: Option<u64>,
+    },
     /// Give a model file of your own a name
     Add {
         /// A .gguf file or a directory
@@ -371,6 +385,8 @@ impl EngineFlags {
     pub fn flags(&self) -> Vec<Flag> {
         let mut flags = Vec::new();
         push(&mut flags, "--model", "engine.model", self.model.clone());
+        push(&mut flags, "--profile", "engine.profile", self.profile.clone());
+        push(&mut flags, "--bits", "engine.bits", self.bits);
         push(&mut flags, "--threads", "engine.threads", self.threads);
         push(&mut flags, "--max-running", "engine.max_running", self.max_running);
         push(&mut flags, "--max-waiting", "engine.max_waiting", self.max_waiting);

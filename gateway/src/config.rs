@@ -2,6 +2,7 @@
 //! variables, then flags; the later wins. One section a file; every field says why one would change it.
 //! `deploy/habit.toml` is the same, written for the person who sets it up; a test keeps the two alike.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ mod data;
 mod engine;
 mod load;
 mod memory;
+mod profile;
 mod secret;
 mod server;
 
@@ -19,6 +21,7 @@ pub use data::Data;
 pub use engine::{Engine, Upstream};
 pub use load::{ConfigError, Sources};
 pub use memory::Memory;
+pub use profile::Profile;
 pub use secret::Secret;
 pub use server::Server;
 
@@ -32,6 +35,8 @@ pub struct Config {
     pub data: Data,
     /// What answers.
     pub engine: Engine,
+    /// Models with their settings, by a name of one's own.
+    pub profiles: BTreeMap<String, Profile>,
     /// What is remembered, and how much of it is put before the model.
     pub memory: Memory,
     /// Who may ask.
@@ -83,6 +88,9 @@ impl Config {
     fn check(&self) -> Result<(), ConfigError> {
         self.server.check()?;
         self.engine.check()?;
+        for (name, profile) in &self.profiles {
+            profile.check(name)?;
+        }
         self.memory.check()?;
         if !self.auth.required && !self.server.bind.ip().is_loopback() {
             return Err(ConfigError::bad(

@@ -198,3 +198,44 @@ fn the_data_directorys_file_is_read_by_itself() {
     let error = Config::load(&sources).unwrap_err().to_string();
     assert!(error.contains("`data.dir`") && error.contains("--data-dir"), "{error}");
 }
+
+#[test]
+fn a_profile_is_taken_before_the_section_and_after_flags() {
+    let file = r#"
+        [engine]
+        model = "one"
+        threads = 3
+        [profiles.code-8bit]
+        model = "coder"
+        bits = 8
+        context_window = 2048
+    "#;
+    let config = load(&format!("{file}\n"), &[("HABIT_ENGINE_PROFILE", "code-8bit")]).unwrap();
+    let engine = &config.engine;
+    assert_eq!(
+        (
+            engine.model.as_str(),
+            engine.bits,
+            engine.context_window,
+            engine.threads
+        ),
+        ("coder", Some(8), Some(2048), 3)
+    );
+    let beside = load(file, &[]).unwrap();
+    assert_eq!(beside.engine.model, "one");
+    assert_eq!(beside.profiles["code-8bit"].over(&beside.engine).model, "coder");
+}
+
+#[test]
+fn wrong_profiles_are_named() {
+    let file = "[profiles.a]\nmodel = \"x\"\n";
+    let error = wrong(file, &[("HABIT_ENGINE_PROFILE", "b")]);
+    assert!(
+        error.contains("engine.profile") && error.contains("there are a"),
+        "{error}"
+    );
+    let error = wrong("[profiles.a]\nbits = 5\n", &[]);
+    assert!(error.contains("profiles.a.bits"), "{error}");
+    let error = wrong("[profiles.a]\nmodle = \"x\"\n", &[]);
+    assert!(error.contains("modle"), "{error}");
+}

@@ -36,6 +36,12 @@ impl Precision {
     /// All, finest first.
     pub const ALL: [Self; 3] = [Self::Sixteen, Self::Eight, Self::Four];
 
+    /// The precision of so many bits.
+    #[must_use]
+    pub fn of_bits(bits: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|precision| precision.bits() == bits)
+    }
+
     /// Bits.
     #[must_use]
     pub fn bits(self) -> u8 {

@@ -10,7 +10,8 @@ use zip::ZipArchive;
 use super::catalogue::Kind;
 use super::error::ModelError;
 use super::manifest::{FORMAT, Files, Manifest, Stamp};
-use super::{Progress, gguf, requantise, safetensors, tokenizer};
+use super::requantise::{self, Goal};
+use super::{Progress, gguf, safetensors, tokenizer};
 
 /// What is known of a model besides its files.
 #[derive(Debug, Clone)]
@@ -40,6 +41,7 @@ pub fn gguf(
     ours: bool,
     dir: &Path,
     about: About,
+    goal: Goal,
     progress: &dyn Progress,
 ) -> Result<Manifest, ModelError> {
     let inspected = gguf::inspect(source)?;
@@ -49,8 +51,8 @@ pub fn gguf(
     let exact = tokenizer::rebuild(source, &inspected, dir)? == tokenizer::Rebuilt::Exact;
     let own_copy = dir.join(WEIGHTS);
     let mut files = Vec::new();
-    let weights = if requantise::is_needed(&inspected) {
-        requantise::requantise(source, &inspected, &own_copy, progress)?;
+    let weights = if requantise::is_needed(&inspected, goal) {
+        requantise::requantise(source, &inspected, &own_copy, goal, progress)?;
         if ours {
             std::fs::remove_file(source).map_err(ModelError::io("delete", source))?;
         } else {

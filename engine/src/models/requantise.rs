@@ -1,4 +1,4 @@
-//! Rewrites a GGUF file so that every tensor has a type with a fast kernel.
+//! Rewrites a GGUF file so that its tensors have other types: ones with a fast kernel, or smaller ones.
 //!
 //! candle has AVX2 kernels for Q4_0, Q8_0 and the K-quants; Q4_1, Q5_0 and Q5_1 run scalar, several times slower.
 //! They become Q8_0: the nearest fast type that loses nothing that can be measured. Norms stay as they are.
@@ -13,26 +13,71 @@ use candle_core::quantized::{GgmlDType, QTensor};
 
 use super::Progress;
 use super::error::ModelError;
+use super::fit::Precision;
 use super::gguf::Inspected;
 
-/// `general.file_type` of a file whose weights are mostly Q8_0 (llama.cpp's `LLAMA_FTYPE_MOSTLY_Q8_0`).
-const MOSTLY_Q8_0: u32 = 7;
+/// What the tensors of a file become.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Goal {
+    /// Slow types become Q8_0; the rest stays.
+    Fast,
+    /// Matrices that are finer than this become this coarse; norms and biases stay.
+    AtMost(Precision),
+}
 
-/// Whether the file holds types that have no fast kernel.
+impl Goal {
+    /// The type that a tensor is to have.
+    fn of(self, name: &str, shape: &[usize], now: GgmlDType) -> GgmlDType {
+        let Self::AtMost(precision) = self else {
+            return if is_slow(now) { GgmlDType::Q8_0 } else { now };
+        };
+        let matrix = shape.len() >= 2 && shape.last().is_some_and(|row| row % GgmlDType::Q8_0.block_size() == 0);
+        // The table of words and the output are the most sensitive, as llama.cpp treats them.
+        let sensitive = name.starts_with("token_embd") || name.starts_with("output.");
+        let wanted = match precision {
+            Precision::Sixteen => GgmlDType::F16,
+            Precision::Four if !sensitive => GgmlDType::Q4_0,
+            Precision::Four | Precision::Eight => GgmlDType::Q8_0,
+        };
+        if matrix && bits(now) > bits(wanted) {
+            wanted
+        } else if is_slow(now) {
+            GgmlDType::Q8_0
+        } else {
+            now
+        }
+    }
+
+    /// `general.file_type` of the result, in llama.cpp's numbers (`LLAMA_FTYPE_MOSTLY_…`).
+    fn file_type(self) -> u32 {
+        match self {
+            Self::AtMost(Precision::Sixteen) => 1,
+            Self::AtMost(Precision::Four) => 2,
+            Self::Fast | Self::AtMost(Precision::Eight) => 7,
+        }
+    }
+}
+
+/// Bits a weight of a type takes, its scales included.
+fn bits(kind: GgmlDType) -> usize {
+    kind.type_size() * 8 / kind.block_size()
+}
+
+/// Whether a file has tensors that the goal would change.
 #[must_use]
-pub fn is_needed(inspected: &Inspected) -> bool {
+pub fn is_needed(inspected: &Inspected, goal: Goal) -> bool {
     inspected
         .content
         .tensor_infos
-        .values()
-        .any(|info| is_slow(info.ggml_dtype))
+        .iter()
+        .any(|(name, info)| goal.of(name, info.shape.dims(), info.ggml_dtype) != info.ggml_dtype)
 }
 
 fn is_slow(kind: GgmlDType) -> bool {
     matches!(kind, GgmlDType::Q4_1 | GgmlDType::Q5_0 | GgmlDType::Q5_1)
 }
 
-/// Writes `target` with the tensors and the metadata of `source`, the slow types as Q8_0. The file is synced to disk.
+/// Writes `target` with the metadata of `source` and its tensors as the goal wants them. The file is synced to disk.
 ///
 /// # Errors
 /// [`ModelError::Invalid`] if a tensor can't be read, [`ModelError::Io`] if the target can't be written.
@@ -40,19 +85,23 @@ pub fn requantise(
     source: &Path,
     inspected: &Inspected,
     target: &Path,
+    goal: Goal,
     progress: &dyn Progress,
 ) -> Result<(), ModelError> {
     let content = &inspected.content;
-    progress.begin(
-        "preparing the weights for fast kernels",
-        Some(content.tensor_infos.len() as u64),
-    );
-    let result = rewrite(source, inspected, target, progress);
+    progress.begin("preparing the weights", Some(content.tensor_infos.len() as u64));
+    let result = rewrite(source, inspected, target, goal, progress);
     progress.end();
     result
 }
 
-fn rewrite(source: &Path, inspected: &Inspected, target: &Path, progress: &dyn Progress) -> Result<(), ModelError> {
+fn rewrite(
+    source: &Path,
+    inspected: &Inspected,
+    target: &Path,
+    goal: Goal,
+    progress: &dyn Progress,
+) -> Result<(), ModelError> {
     let content = &inspected.content;
     let unreadable =
         |error: candle_core::Error| ModelError::invalid(source, format!("a tensor can't be read: {error}"));
@@ -64,15 +113,16 @@ fn rewrite(source: &Path, inspected: &Inspected, target: &Path, progress: &dyn P
     let mut tensors = Vec::with_capacity(names.len());
     for name in names {
         let mut tensor = content.tensor(&mut reader, name, &Device::Cpu).map_err(unreadable)?;
-        if is_slow(tensor.dtype()) {
+        let wanted = goal.of(name, tensor.shape().dims(), tensor.dtype());
+        if wanted != tensor.dtype() {
             let floats = tensor.dequantize(&Device::Cpu).map_err(unreadable)?;
-            tensor = QTensor::quantize(&floats, GgmlDType::Q8_0).map_err(unreadable)?;
+            tensor = QTensor::quantize(&floats, wanted).map_err(unreadable)?;
         }
         tensors.push((name.as_str(), tensor));
         progress.advance(1);
     }
 
-    let file_type = Value::U32(MOSTLY_Q8_0);
+    let file_type = Value::U32(goal.file_type());
     // The writer aligns to 32 whatever the source did; a key that says otherwise would be wrong.
     let mut metadata: Vec<(&str, &Value)> = content
         .metadata

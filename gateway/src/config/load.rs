@@ -12,7 +12,7 @@ use super::{Config, data};
 const ENV_PREFIX: &str = "HABIT_";
 
 /// Fields without a default that are numbers; the others without one are text.
-const OPTIONAL_NUMBERS: [&str; 1] = ["engine.context_window"];
+const OPTIONAL_NUMBERS: [&str; 2] = ["engine.context_window", "engine.bits"];
 
 /// A guess at a misspelt name is offered from this similarity on (0 to 1).
 const NEAR_ENOUGH: f64 = 0.6;
@@ -86,7 +86,7 @@ impl ConfigError {
     }
 }
 
-/// Defaults, file, environment, flags: the later wins.
+/// Defaults, file, environment, profile, flags: the later wins.
 pub(super) fn merge(sources: &Sources) -> Result<Config, ConfigError> {
     let known = Layer::new(
         "the defaults",
@@ -104,6 +104,8 @@ pub(super) fn merge(sources: &Sources) -> Result<Config, ConfigError> {
         layers.push(file_layer(&file, sources.file.is_some())?);
     }
     layers.extend(env);
+    // A profile is chosen on purpose, so it comes before what is set for all; a flag beside it is more on purpose yet.
+    layers.extend(profile_of(layers.iter().chain(&flags))?);
     layers.extend(flags);
 
     let mut fields = Vec::new();
@@ -116,6 +118,49 @@ pub(super) fn merge(sources: &Sources) -> Result<Config, ConfigError> {
         figment = figment.merge(layer);
     }
     figment.extract().map_err(|error| readable(&error))
+}
+
+/// The settings of the profile that the last of these layers names, as a layer of their own.
+fn profile_of<'a>(layers: impl DoubleEndedIterator<Item = &'a Layer> + Clone) -> Result<Option<Layer>, ConfigError> {
+    let named = |layer: &&Layer| {
+        layer
+            .values
+            .get("engine")
+            .and_then(|engine| engine.find_ref("profile"))
+            .is_some()
+    };
+    let Some(naming) = layers.clone().rev().find(named) else {
+        return Ok(None);
+    };
+    let name = naming
+        .values
+        .get("engine")
+        .and_then(|engine| engine.find_ref("profile")?.as_str());
+    let name = name.unwrap_or_default();
+    let profiles = layers.filter_map(|layer| layer.values.get("profiles")?.as_dict());
+    let (mut found, mut known) = (None, Vec::new());
+    for profiles in profiles {
+        known.extend(profiles.keys().cloned());
+        found = profiles.get(name).or(found);
+    }
+    let found = found.ok_or_else(|| {
+        let why = match known.as_slice() {
+            [] => format!("is `{name}`, but there is no [profiles.{name}]"),
+            known => format!(
+                "is `{name}`, but there is no such profile; there are {}",
+                known.join(", ")
+            ),
+        };
+        ConfigError::Bad {
+            place: Some(naming.name.clone()),
+            field: "engine.profile".to_owned(),
+            why,
+        }
+    })?;
+    Ok(Some(Layer {
+        name: format!("profile {name}"),
+        values: Dict::from([("engine".to_owned(), found.clone())]),
+    }))
 }
 
 /// One source, as a provider that errors can name.
@@ -266,6 +311,8 @@ fn check_names(layer: &Layer, given: &Dict, known: &Dict, prefix: &str, fields: 
                 return Err(unknown(layer, field, fields));
             }
             (None, _) => return Err(unknown(layer, path, fields)),
+            // Names of one's own: what they may hold is checked when it is read.
+            (Some(Value::Dict(_, known)), Value::Dict(..)) if known.is_empty() => {}
             (Some(Value::Dict(_, known)), Value::Dict(_, inner)) => check_names(layer, inner, known, &path, fields)?,
             (Some(Value::Dict(..)), _) => {
                 let why = format!("is a section: write [{path}] and its fields below");
