@@ -237,6 +237,8 @@ pub enum Delta {
     Logprobs(Vec<TokenLogprob>),
     /// A piece of a tool call, in the shape of OpenAI's `delta.tool_calls[i]`.
     ToolCall(Value),
+    /// The stop string that ended the reply, where it is known; right before the end.
+    StopString(String),
     /// The end: always the last item of a stream that did not fail, and there only once.
     Finish {
         /// Why it ended.

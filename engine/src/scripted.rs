@@ -192,13 +192,13 @@ impl Scripted {
         }
         let mut text = (self.answer)(request);
         let mut reason = FinishReason::Stop;
-        if let Some(end) = request
+        let met = request
             .stop
             .iter()
             .filter(|stop| !stop.is_empty())
-            .filter_map(|stop| text.find(stop))
-            .min()
-        {
+            .filter_map(|stop| Some((text.find(stop)?, stop)))
+            .min();
+        if let Some((end, _)) = met {
             text.truncate(end);
         }
         let limit = request
@@ -220,6 +220,9 @@ impl Scripted {
                 deltas.push(Delta::Logprobs(vec![probability(piece)]));
             }
             deltas.push(Delta::Text(piece.to_owned()));
+        }
+        if let (Some((_, stop)), FinishReason::Stop) = (met, reason) {
+            deltas.push(Delta::StopString(stop.clone()));
         }
         deltas.push(Delta::Finish { reason, usage });
         Ok(deltas)

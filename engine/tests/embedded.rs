@@ -68,6 +68,7 @@ async fn read(mut stream: DeltaStream) -> Result<Reply, EngineError> {
                 assert!(stream.next().await.is_none(), "nothing follows the end");
                 return Ok(Reply { text, reason, usage });
             }
+            Delta::StopString(_) => {}
             other => panic!("{other:?}"),
         }
     }

@@ -143,6 +143,7 @@ mod tests {
                 match piece.expect("no error") {
                     Delta::Text(piece) => text.push_str(&piece),
                     Delta::Finish { reason, usage } => return (text, Some((reason, usage.completion_tokens))),
+                    Delta::StopString(_) => {}
                     other => panic!("{other:?}"),
                 }
             }

@@ -31,7 +31,7 @@ pub(super) fn stream(shared: Arc<Shared>, ask: Ask) -> DeltaStream {
         };
         loop {
             let piece = running.next().await;
-            let more = matches!(piece, Ok(Delta::Text(_)));
+            let more = !matches!(piece, Ok(Delta::Finish { .. }) | Err(_));
             yield piece;
             if !more {
                 return;

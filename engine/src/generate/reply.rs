@@ -101,6 +101,9 @@ impl Reply {
         };
         text.push_str(&self.stop.finish());
         self.say(text);
+        if let Some(stop) = self.stop.met() {
+            self.send(Ok(Delta::StopString(stop.to_owned())));
+        }
         let usage = Usage {
             prompt_tokens: self.prompt_tokens,
             completion_tokens: self.completion_tokens,

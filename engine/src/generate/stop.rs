@@ -8,7 +8,8 @@
 pub struct StopMatcher {
     stops: Vec<String>,
     held: String,
-    stopped: bool,
+    /// The stop string that was met, by its place in `stops`.
+    met: Option<usize>,
 }
 
 impl StopMatcher {
@@ -19,21 +20,21 @@ impl StopMatcher {
         Self {
             stops,
             held: String::new(),
-            stopped: false,
+            met: None,
         }
     }
 
     /// Takes the next piece and gives the text that can go out. After a stop string nothing more comes.
     pub fn push(&mut self, piece: &str) -> String {
-        if self.stopped {
+        if self.is_stopped() {
             return String::new();
         }
         if self.stops.is_empty() {
             return piece.to_owned();
         }
         self.held.push_str(piece);
-        if let Some(start) = self.first_stop() {
-            self.stopped = true;
+        if let Some((start, stop)) = self.first_stop() {
+            self.met = Some(stop);
             let mut text = std::mem::take(&mut self.held);
             text.truncate(start);
             return text;
@@ -51,16 +52,22 @@ impl StopMatcher {
     /// Whether a stop string was met.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.stopped
+        self.met.is_some()
     }
 
-    /// Where the stop string that is complete first begins.
-    fn first_stop(&self) -> Option<usize> {
-        let ends = self.stops.iter().filter_map(|stop| {
+    /// The stop string that was met.
+    #[must_use]
+    pub fn met(&self) -> Option<&str> {
+        self.met.and_then(|at| self.stops.get(at)).map(String::as_str)
+    }
+
+    /// Where the stop string that is complete first begins, and which one it is.
+    fn first_stop(&self) -> Option<(usize, usize)> {
+        let ends = self.stops.iter().enumerate().filter_map(|(at, stop)| {
             let start = self.held.find(stop.as_str())?;
-            Some((start + stop.len(), start))
+            Some((start + stop.len(), start, at))
         });
-        ends.min().map(|(_, start)| start)
+        ends.min().map(|(_, start, at)| (start, at))
     }
 
     /// Bytes at the end of what is held that begin a stop string.
@@ -103,6 +110,7 @@ mod tests {
         assert_eq!(matcher.push("\nUs"), "");
         assert_eq!(matcher.push("er: more"), "");
         assert!(matcher.is_stopped());
+        assert_eq!(matcher.met(), Some("\n\nUser:"));
         assert_eq!(matcher.push("after"), "");
         assert_eq!(matcher.finish(), "");
     }

@@ -84,6 +84,8 @@ struct Assembly {
     prompt_guess: usize,
     ready: VecDeque<Result<Delta, EngineError>>,
     reason: Option<FinishReason>,
+    /// The stop string that ended it, where the upstream says so.
+    stop_string: Option<String>,
     usage: Option<Usage>,
     /// Tokens of the reply's text, estimated, for an upstream that doesn't count.
     estimated: usize,
@@ -146,6 +148,10 @@ impl Assembly {
             self.give(Delta::ToolCall(call));
         }
         self.reason = wire::finish_reason(choice).or(self.reason);
+        // vLLM says which stop string it was; of a stop token it gives the number, which nobody asked for.
+        if let Some(stop) = choice["stop_reason"].as_str() {
+            self.stop_string = Some(stop.to_owned());
+        }
     }
 
     fn give(&mut self, delta: Delta) {
@@ -166,6 +172,9 @@ impl Assembly {
             completion_tokens: self.estimated,
             ..Usage::default()
         };
+        if let Some(stop) = self.stop_string.take() {
+            self.ready.push_back(Ok(Delta::StopString(stop)));
+        }
         self.ready.push_back(Ok(Delta::Finish {
             reason,
             usage: self.usage.unwrap_or(guess),

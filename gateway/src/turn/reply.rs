@@ -32,8 +32,7 @@ impl Collected {
             Delta::Text(text) => self.text.push_str(text),
             Delta::Reasoning(text) => self.reasoning.push_str(text),
             Delta::ToolCall(piece) => self.push_tool_call(piece),
-            Delta::Logprobs(_) => {}
-            Delta::Finish { .. } => {}
+            Delta::Logprobs(_) | Delta::StopString(_) | Delta::Finish { .. } => {}
         }
     }
 

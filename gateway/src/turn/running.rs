@@ -68,7 +68,7 @@ impl Running {
                 if let (Ok(Delta::Text(piece) | Delta::Reasoning(piece)), true) = (&item, bill.is_some()) {
                     text.push_str(piece);
                 }
-                let last = !matches!(item, Ok(Delta::Text(_) | Delta::Reasoning(_) | Delta::Logprobs(_) | Delta::ToolCall(_)));
+                let last = matches!(item, Ok(Delta::Finish { .. }) | Err(_));
                 yield item;
                 if last {
                     return;

@@ -135,7 +135,7 @@ impl Render for ChatChunks {
                 self.replies.get_mut(index)?.logprobs.extend(tokens);
                 return None;
             }
-            Delta::Finish { .. } => return None,
+            Delta::StopString(_) | Delta::Finish { .. } => return None,
         };
         Some(self.choice(index, delta, None))
     }
