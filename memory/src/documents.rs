@@ -7,9 +7,11 @@ use crate::scope::Scope;
 
 mod chunk;
 mod extract;
+mod read;
 
-pub use chunk::split;
+pub use chunk::{Cut, split};
 pub use extract::extract;
+pub use read::{USUAL_CUT, read};
 
 /// Where a document counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -21,6 +23,8 @@ pub enum Place {
     Team,
     /// In the scope's conversation only.
     Conversation,
+    /// In the scope's vector store only: found when that store is asked, and never by the way.
+    Store,
 }
 
 /// An ingested document.
@@ -28,7 +32,8 @@ pub enum Place {
 pub struct Document {
     /// UUIDv7.
     pub id: Uuid,
-    /// Who gave it; the conversation is set if and only if the place is [`Place::Conversation`].
+    /// Who gave it; the conversation is set if and only if the place is [`Place::Conversation`], the store if and only
+    /// if it is [`Place::Store`].
     pub scope: Scope,
     /// Where it counts.
     pub place: Place,

@@ -15,7 +15,7 @@ pub struct Owner {
     /// The user; `None` is the whole team.
     pub user: Option<String>,
     /// The conversation, for what was given for one conversation only (never set for recalled turns, which are
-    /// found from every conversation of their user).
+    /// found from every conversation of their user); the vector store, for [`SourceKind::Stored`].
     pub conversation: Option<String>,
 }
 
@@ -49,8 +49,19 @@ pub struct Query<'a> {
     pub text: &'a str,
     /// The meaning; `None` (the embedder was late) searches by words alone.
     pub vector: Option<&'a [f32]>,
+    /// Only entries with one of these parents; `None` is all.
+    pub parents: Option<&'a [Uuid]>,
     /// Candidates of each leg, at most.
     pub limit: usize,
+}
+
+/// What a scope reads beyond its user's and its team's own: its conversation, or for files of stores its store.
+#[must_use]
+pub fn within(scope: &Scope, source: SourceKind) -> Option<&str> {
+    match source {
+        SourceKind::Stored => scope.store(),
+        SourceKind::Recalled | SourceKind::Persistent | SourceKind::Inference => scope.conversation(),
+    }
 }
 
 /// A candidate, with what each leg says of it.
@@ -86,7 +97,8 @@ pub enum Removal {
 ///
 /// Laws:
 /// 1. `search` gives only entries whose owner the scope may read: same team; no user or the scope's user; no
-///    conversation or the scope's conversation. The filter is inside both legs: foreign entries never crowd out own ones.
+///    conversation or the scope's conversation (for [`SourceKind::Stored`] the scope's store, see [`within`]); and of the
+///    query's parents, where it names any. The filter is inside both legs: foreign entries never crowd out own ones.
 /// 2. After `upsert` returns, its entries are found; an entry with a known id replaces the old one.
 /// 3. After `remove` returns, removed entries are never found.
 /// 4. Every vector has the index's dimensions, else [`MemoryError::BadRequest`].

@@ -312,11 +312,12 @@ fn entry(item: &Pending, vector: Vec<f32>) -> Entry {
                     Some(scope.user().to_owned()),
                     scope.conversation().map(ToOwned::to_owned),
                 ),
+                Place::Store => (Some(scope.user().to_owned()), scope.store().map(ToOwned::to_owned)),
             };
-            let source = if document.place == Place::Conversation {
-                SourceKind::Inference
-            } else {
-                SourceKind::Persistent
+            let source = match document.place {
+                Place::User | Place::Team => SourceKind::Persistent,
+                Place::Conversation => SourceKind::Inference,
+                Place::Store => SourceKind::Stored,
             };
             Entry {
                 id: chunk.id,

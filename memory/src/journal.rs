@@ -92,15 +92,15 @@ pub trait Journal: Send + Sync {
     async fn delete_turn(&self, scope: &Scope, id: Uuid) -> Result<bool, MemoryError>;
 
     /// Writes a document with all its chunks, whose number is put into the document. A document with the same owner,
-    /// place and name (and conversation, where it counts in one only) is replaced. Returns the ids of replaced
-    /// documents.
+    /// place and name (and conversation, where it counts in one only) is replaced; in a store nothing is, files there
+    /// are told apart by their ids alone. Returns the ids of replaced documents.
     ///
     /// # Errors
-    /// [`MemoryError::Storage`]; [`MemoryError::BadRequest`] if its place is a conversation and none is named, or an
-    /// id is taken.
+    /// [`MemoryError::Storage`]; [`MemoryError::BadRequest`] if its place is a conversation or a store and none is
+    /// named, or an id is taken.
     async fn add_document(&self, document: Document, chunks: Vec<Chunk>) -> Result<Vec<Uuid>, MemoryError>;
 
-    /// Documents that this scope sees (its own, its team's, and those of its conversation), newest first.
+    /// Documents that this scope sees (its own, its team's, and those of its conversation and its store), newest first.
     ///
     /// # Errors
     /// [`MemoryError::Storage`].

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// The three context systems.
+/// The three context systems, and what a request may ask for beside them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SourceKind {
@@ -12,6 +12,8 @@ pub enum SourceKind {
     Persistent,
     /// Documents given for one conversation.
     Inference,
+    /// Files of vector stores, where a request asks for them.
+    Stored,
 }
 
 /// Text that may be put before the model, with where it comes from.

@@ -3,15 +3,17 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A principal and, where one is known, the conversation that it is in.
+/// A principal and, where one is known, the conversation that it is in, or the vector store that it looks into.
 ///
 /// A scope reads what belongs to its user, what belongs to its team as a whole, and what was given for its own
-/// conversation; it writes as its user. It never reaches another team.
+/// conversation or lies in its own store; it writes as its user. It never reaches another team.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Scope {
     team: String,
     user: String,
     conversation: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    store: Option<String>,
 }
 
 /// A name that can't be a team or a user.
@@ -37,6 +39,7 @@ impl Scope {
             team,
             user,
             conversation: None,
+            store: None,
         })
     }
 
@@ -45,6 +48,15 @@ impl Scope {
     pub fn in_conversation(&self, id: impl Into<String>) -> Self {
         Self {
             conversation: Some(id.into()),
+            ..self.clone()
+        }
+    }
+
+    /// The same principal, looking into this vector store.
+    #[must_use]
+    pub fn in_store(&self, id: impl Into<String>) -> Self {
+        Self {
+            store: Some(id.into()),
             ..self.clone()
         }
     }
@@ -65,5 +77,10 @@ impl Scope {
     #[must_use]
     pub fn conversation(&self) -> Option<&str> {
         self.conversation.as_deref()
+    }
+    /// The vector store's id, where one is looked into.
+    #[must_use]
+    pub fn store(&self) -> Option<&str> {
+        self.store.as_deref()
     }
 }

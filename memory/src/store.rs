@@ -28,25 +28,30 @@ fn admit_turn(turn: &Interaction) -> Result<(), MemoryError> {
     Ok(())
 }
 
-/// The document as it is written: its number of chunks is right, and its scope has a conversation if and only if it
-/// counts in one conversation only.
+/// The document as it is written: its number of chunks is right, and its scope names a conversation or a store if and
+/// only if it counts in that one only.
 fn admit_document(mut document: Document, chunks: &[Chunk]) -> Result<Document, MemoryError> {
     let too_many = |_| MemoryError::BadRequest(format!("{}: too many chunks; split the file", document.name));
     document.chunks = u32::try_from(chunks.len()).map_err(too_many)?;
-    match (document.place, document.scope.conversation()) {
-        (Place::Conversation, None) => {
+    let scope = &document.scope;
+    let principal =
+        || Scope::new(scope.team(), scope.user()).map_err(|error| MemoryError::BadRequest(error.to_string()));
+    document.scope = match (document.place, scope.conversation(), scope.store()) {
+        (Place::Conversation, Some(conversation), _) => principal()?.in_conversation(conversation),
+        (Place::Store, _, Some(store)) => principal()?.in_store(store),
+        (Place::User | Place::Team, ..) => principal()?,
+        (Place::Conversation, None, _) => {
             let reason = format!(
                 "{}: a document for one conversation must name the conversation",
                 document.name
             );
             return Err(MemoryError::BadRequest(reason));
         }
-        (Place::User | Place::Team, Some(_)) => {
-            let principal = Scope::new(document.scope.team(), document.scope.user());
-            document.scope = principal.map_err(|error| MemoryError::BadRequest(error.to_string()))?;
+        (Place::Store, _, None) => {
+            let reason = format!("{}: a document in a vector store must name the store", document.name);
+            return Err(MemoryError::BadRequest(reason));
         }
-        _ => {}
-    }
+    };
     Ok(document)
 }
 

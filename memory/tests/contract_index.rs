@@ -53,6 +53,7 @@ fn ask<'a>(text: &'a str, vector: Option<&'a [f32]>, limit: usize) -> Query<'a> 
         source: SourceKind::Recalled,
         text,
         vector,
+        parents: None,
         limit,
     }
 }
@@ -70,6 +71,8 @@ async fn laws(index: &dyn Index) {
     index.remove(Removal::All).await.unwrap();
     foreign_entries_do_not_crowd_out(index).await;
     index.remove(Removal::All).await.unwrap();
+    a_store_is_found_only_where_it_is_asked(index).await;
+    index.remove(Removal::All).await.unwrap();
     words_and_meaning(index).await;
     index.remove(Removal::All).await.unwrap();
     the_last_write_counts(index).await;
@@ -79,6 +82,68 @@ async fn laws(index: &dyn Index) {
     wrong_dimensions_are_refused(index).await;
     index.remove(Removal::All).await.unwrap();
     odd_queries_are_harmless(index).await;
+}
+
+/// Entries of a vector store, and the query's choice of parents.
+async fn a_store_is_found_only_where_it_is_asked(index: &dyn Index) {
+    let (me, peer) = (scope("red", "ann"), scope("red", "bob"));
+    let owned = |id: &str, nearness| Entry {
+        source: SourceKind::Stored,
+        ..entry(
+            Owner {
+                conversation: Some(id.to_owned()),
+                ..of(&me)
+            },
+            "harbour crane",
+            towards(0, nearness),
+        )
+    };
+    let (one, two, other) = (owned("vs_1", 0.0), owned("vs_1", 0.1), owned("vs_2", 0.0));
+    index
+        .upsert(vec![one.clone(), two.clone(), other.clone()])
+        .await
+        .unwrap();
+    let vector = towards(0, 0.0);
+    for query in [
+        ask("harbour", Some(&vector), 10),
+        ask("harbour", None, 10),
+        ask("", Some(&vector), 10),
+    ] {
+        let stored = Query {
+            source: SourceKind::Stored,
+            ..query.clone()
+        };
+        let inside = me.in_store("vs_1");
+        assert_eq!(
+            found(index, &inside, stored.clone()).await,
+            HashSet::from([one.id, two.id])
+        );
+        for nowhere in [me.clone(), me.in_conversation("vs_1"), peer.in_store("vs_1")] {
+            assert_eq!(found(index, &nowhere, stored.clone()).await, HashSet::new());
+        }
+        for source in [SourceKind::Recalled, SourceKind::Persistent, SourceKind::Inference] {
+            for scope in [inside.clone(), me.in_conversation("vs_1")] {
+                let query = Query {
+                    source,
+                    ..query.clone()
+                };
+                assert_eq!(found(index, &scope, query).await, HashSet::new());
+            }
+        }
+        // With room for one, the one that is asked for comes, though another is nearer.
+        for (parents, wanted) in [
+            (vec![two.parent], HashSet::from([two.id])),
+            (vec![other.parent], HashSet::new()),
+            (vec![], HashSet::new()),
+        ] {
+            let query = Query {
+                parents: Some(&parents),
+                limit: 1,
+                ..stored.clone()
+            };
+            assert_eq!(found(index, &inside, query).await, wanted);
+        }
+    }
 }
 
 async fn only_what_the_scope_may_read(index: &dyn Index) {

@@ -35,6 +35,7 @@ macro_rules! contract {
                 a_turn_comes_back_as_it_was_written,
                 a_second_write_of_a_turn_replaces_the_first,
                 a_turn_needs_a_conversation,
+                files_of_a_store_are_seen_in_that_store,
                 an_id_of_someone_else_is_not_overwritten,
                 turns_are_their_users_alone,
                 turns_are_listed_newest_first_in_pages,

@@ -62,6 +62,7 @@ pub(super) async fn candidates(
         source,
         text: &request.query,
         vector,
+        parents: None,
         limit: options.candidates,
     };
     let mut hits = index.search(&request.scope, query).await?;

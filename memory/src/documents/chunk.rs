@@ -8,6 +8,26 @@ use crate::documents::{Chunk, Extracted, Section};
 /// The part of a chunk that the next one repeats, so that a sentence on the border is whole in one of them: one in so many.
 const OVERLAP: usize = 8;
 
+/// How large chunks are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// Tokens of a chunk, at most.
+    pub max_tokens: usize,
+    /// Tokens that a chunk repeats of the one before it, less than `max_tokens`.
+    pub overlap: usize,
+}
+
+impl Cut {
+    /// Chunks of at most so many tokens, with the usual overlap.
+    #[must_use]
+    pub const fn of(max_tokens: usize) -> Self {
+        Self {
+            max_tokens,
+            overlap: max_tokens / OVERLAP,
+        }
+    }
+}
+
 /// Counts with the caller's function.
 struct Sizer<'a>(&'a dyn Fn(&str) -> usize);
 
@@ -17,14 +37,13 @@ impl ChunkSizer for Sizer<'_> {
     }
 }
 
-/// Cuts a document into chunks of at most `max_tokens`, as `count` counts them. Chunks never cross sections; prose is
-/// cut at paragraphs and sentences, code and tables at lines.
+/// Cuts a document into chunks, as `count` counts tokens. Chunks never cross sections; prose is cut at paragraphs and
+/// sentences and repeats the overlap, code and tables are cut at lines and repeat nothing.
 #[must_use]
-pub fn split(extracted: &Extracted, max_tokens: usize, count: &dyn Fn(&str) -> usize) -> Vec<Chunk> {
-    let max_tokens = max_tokens.max(1);
+pub fn split(extracted: &Extracted, cut: Cut, count: &dyn Fn(&str) -> usize) -> Vec<Chunk> {
     let pieces = extracted.sections.iter().flat_map(|section| {
         let locator = section.locator.clone();
-        pieces(&extracted.media_type, section, max_tokens, count)
+        pieces(&extracted.media_type, section, cut, count)
             .into_iter()
             .map(move |text| (locator.clone(), text))
     });
@@ -39,7 +58,8 @@ pub fn split(extracted: &Extracted, max_tokens: usize, count: &dyn Fn(&str) -> u
         .collect()
 }
 
-fn pieces(media_type: &str, section: &Section, max_tokens: usize, count: &dyn Fn(&str) -> usize) -> Vec<String> {
+fn pieces(media_type: &str, section: &Section, cut: Cut, count: &dyn Fn(&str) -> usize) -> Vec<String> {
+    let max_tokens = cut.max_tokens.max(1);
     if count(&section.text) <= max_tokens {
         return vec![section.text.clone()];
     }
@@ -47,9 +67,9 @@ fn pieces(media_type: &str, section: &Section, max_tokens: usize, count: &dyn Fn
         media_type,
         "text/plain" | "text/markdown" | "text/html" | "application/pdf"
     ) || media_type.ends_with("wordprocessingml.document");
-    let overlap = if prose { max_tokens / OVERLAP } else { 0 };
+    let overlap = if prose { cut.overlap } else { 0 };
     let config = ChunkConfig::new(max_tokens).with_sizer(Sizer(count)).with_trim(prose);
-    // The overlap is less than the size by construction; without it the cut is still right.
+    // An overlap that is no less than the size is refused; without it the cut is still right.
     let config = match config.with_overlap(overlap) {
         Ok(config) => config,
         Err(_) => ChunkConfig::new(max_tokens).with_sizer(Sizer(count)),
@@ -93,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_short_section_is_one_chunk_with_its_locator() {
-        let chunks = split(&document("text/plain", "Only a few words."), 50, &words);
+        let chunks = split(&document("text/plain", "Only a few words."), Cut::of(50), &words);
         assert_eq!(chunks.len(), 2);
         assert_eq!(
             (chunks[0].text.as_str(), chunks[0].locator.as_str()),
@@ -109,7 +129,7 @@ mod tests {
             .map(|n| format!("Sentence number {n} says something."))
             .collect();
         for media_type in ["text/plain", "text/markdown", "text/x-source"] {
-            let chunks = split(&document(media_type, &text.join(" ")), 40, &words);
+            let chunks = split(&document(media_type, &text.join(" ")), Cut::of(40), &words);
             assert!(chunks.iter().all(|chunk| words(&chunk.text) <= 40), "{media_type}");
             for n in 0..400 {
                 let number = format!("number {n} ");

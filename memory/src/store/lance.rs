@@ -227,7 +227,7 @@ impl Index for LanceIndex {
         if query.limit == 0 {
             return Ok(Vec::new());
         }
-        let filter = rows::filter(scope, query.source);
+        let filter = rows::filter(scope, query.source, query.parents);
         let (words, meaning) = tokio::join!(self.by_words(&filter, &query), self.by_meaning(&filter, &query));
         let words = words.map_err(|error| self.trouble("searching", &error))?;
         let meaning = meaning.map_err(|error| self.trouble("searching", &error))?;

@@ -106,11 +106,12 @@ fn sees(scope: &Scope, document: &Document) -> bool {
         Place::Team => scope.team() == document.scope.team(),
         Place::User => owns(scope, &document.scope),
         Place::Conversation => owns(scope, &document.scope) && scope.conversation() == document.scope.conversation(),
+        Place::Store => owns(scope, &document.scope) && scope.store() == document.scope.store(),
     }
 }
 
 fn replaces(new: &Document, old: &Document) -> bool {
-    new.place == old.place && new.name == old.name && sees(&new.scope, old)
+    new.place != Place::Store && new.place == old.place && new.name == old.name && sees(&new.scope, old)
 }
 
 impl RamJournal {

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use async_trait::async_trait;
 
 use crate::error::MemoryError;
-use crate::index::{Entry, Hit, Index, Query, Removal};
+use crate::index::{Entry, Hit, Index, Query, Removal, within};
 use crate::rank::words;
 use crate::scope::Scope;
 
@@ -54,7 +54,7 @@ fn may_read(scope: &Scope, entry: &Entry) -> bool {
         && owner
             .conversation
             .as_deref()
-            .is_none_or(|id| Some(id) == scope.conversation())
+            .is_none_or(|id| Some(id) == within(scope, entry.source))
 }
 
 #[async_trait]
@@ -79,6 +79,7 @@ impl Index for RamIndex {
         let readable: Vec<&Entry> = kept
             .iter()
             .filter(|entry| entry.source == query.source && may_read(scope, entry))
+            .filter(|entry| query.parents.is_none_or(|parents| parents.contains(&entry.parent)))
             .collect();
         let mut by_words = bm25(query.text, &readable);
         let mut by_meaning: Vec<(usize, f32)> = match query.vector {

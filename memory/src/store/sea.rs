@@ -114,6 +114,12 @@ fn visible(scope: &Scope) -> Condition {
             .add(Conversation.eq(conversation));
         own = own.add(here);
     }
+    if let Some(store) = scope.store() {
+        let there = Condition::all()
+            .add(Place.eq(document::STORE))
+            .add(Conversation.eq(store));
+        own = own.add(there);
+    }
     let own = Condition::all().add(User.eq(scope.user())).add(own);
     let seen = Condition::any().add(Place.eq(document::TEAM)).add(own);
     Condition::all().add(Team.eq(scope.team())).add(seen)

@@ -9,7 +9,7 @@ use habit_engine::models::{DEFAULT_EMBEDDER, Silent, Store, Weights};
 use habit_engine::{Embedder, Message, Role, Usage};
 use habit_memory::Scope;
 use habit_memory::context::{ContextSource, Options, Recalled, Request, inference, persistent};
-use habit_memory::documents::{Document, Place, extract, split};
+use habit_memory::documents::{Cut, Document, Place, extract, split};
 use habit_memory::index::Index;
 use habit_memory::indexer::Indexer;
 use habit_memory::interaction::{Interaction, Outcome, Timing};
@@ -145,7 +145,7 @@ impl World {
 
     pub async fn ingest(&self, place: Place, conversation: Option<&str>, name: &str, text: &str) -> Uuid {
         let extracted = extract(name, text.as_bytes()).unwrap();
-        let chunks = split(&extracted, 180, &|text: &str| text.len().div_ceil(4));
+        let chunks = split(&extracted, Cut::of(180), &|text: &str| text.len().div_ceil(4));
         let scope = conversation.map_or(self.scope.clone(), |id| self.scope.in_conversation(id));
         let document = Document {
             id: Uuid::now_v7(),

@@ -181,6 +181,39 @@ pub async fn documents_are_seen_by_those_they_are_for(journal: Any) {
     }
 }
 
+pub async fn files_of_a_store_are_seen_in_that_store(journal: Any) {
+    let journal = &*journal;
+    let mine = scope("red", "alice");
+    let there = mine.in_store("vs_1");
+    let (one, chunks) = add(journal, &there, Place::Store, "notes.md", 1).await;
+    // Of the same name, and no replacement.
+    let (two, _) = add(journal, &there, Place::Store, "notes.md", 1).await;
+    let elsewhere = [
+        mine.clone(),
+        mine.in_store("vs_2"),
+        mine.in_conversation("vs_1"),
+        scope("red", "bob").in_store("vs_1"),
+        scope("blue", "alice").in_store("vs_1"),
+    ];
+    for nowhere in elsewhere {
+        assert_eq!(journal.documents(&nowhere).await.unwrap(), [], "{nowhere:?}");
+        assert_eq!(journal.chunks_by_id(&nowhere, &[chunks[0].id]).await.unwrap(), []);
+        assert!(!journal.delete_document(&nowhere, one.id).await.unwrap());
+    }
+    assert_eq!(journal.documents(&there).await.unwrap(), [two.clone(), one.clone()]);
+    assert_eq!(
+        journal.chunks_by_id(&there, &[chunks[0].id]).await.unwrap(),
+        [(one.clone(), chunks[0].clone())]
+    );
+    assert!(journal.delete_document(&there, one.id).await.unwrap());
+    assert_eq!(journal.documents(&there).await.unwrap(), [two]);
+    let (lost, chunks) = document(&mine, Place::Store, "lost", 1);
+    assert!(matches!(
+        journal.add_document(lost, chunks).await,
+        Err(MemoryError::BadRequest(_))
+    ));
+}
+
 pub async fn chunks_are_seen_with_their_documents(journal: Any) {
     let journal = &*journal;
     let own = add(journal, &scope("red", "alice"), Place::User, "own", 2).await;

@@ -3,7 +3,7 @@
 use axum::extract::Multipart;
 use axum::extract::multipart::MultipartError;
 use bytes::Bytes;
-use habit_memory::documents::{Chunk, Document, Extracted, Place, extract, split};
+use habit_memory::documents::{Document, Place, USUAL_CUT, read};
 use habit_memory::index::Removal;
 use habit_memory::{MemoryError, Scope};
 use http::StatusCode;
@@ -12,14 +12,6 @@ use uuid::Uuid;
 
 use crate::api::error::ApiError;
 use crate::app::MemoryParts;
-
-/// Tokens of a passage, at most. The embedder reads 256 of its own; with names and rare words those are shorter than
-/// the estimate below says.
-const CHUNK_TOKENS: usize = 180;
-
-/// Bytes of a token, about, in English text. Passages are cut without the chat model's own counter, so that they are
-/// the same whichever model answers.
-const TOKEN_BYTES: usize = 4;
 
 /// Letters of a file's name that are kept.
 const NAME_LIMIT: usize = 255;
@@ -117,19 +109,7 @@ pub async fn ingest(
 ) -> Result<Document, MemoryError> {
     let (bytes, sha256) = (file.bytes.len() as u64, hex::encode(Sha256::digest(&file.bytes)));
     let File { name, bytes: content } = file;
-    let unreadable = |reason: &str| MemoryError::UnreadableDocument {
-        name: name.clone(),
-        reason: reason.to_owned(),
-    };
-    let (name_of_file, reason) = (name.clone(), "it could not be taken apart; is the file whole?");
-    // Parsers of foreign formats are slow and may panic: neither is to hurt other requests.
-    let read = tokio::task::spawn_blocking(move || cut(&name_of_file, &content)).await;
-    let (extracted, chunks) = read.map_err(|_| unreadable(reason))??;
-    if chunks.is_empty() {
-        return Err(unreadable(
-            "it has no text; a scanned document needs text recognition first",
-        ));
-    }
+    let (extracted, chunks) = read(&name, content, USUAL_CUT).await?;
     let document = Document {
         id: Uuid::now_v7(),
         scope: scope.clone(),
@@ -154,14 +134,8 @@ pub async fn ingest(
     Ok(document)
 }
 
-fn cut(name: &str, content: &[u8]) -> Result<(Extracted, Vec<Chunk>), MemoryError> {
-    let extracted = extract(name, content)?;
-    let chunks = split(&extracted, CHUNK_TOKENS, &|text: &str| text.len().div_ceil(TOKEN_BYTES));
-    Ok((extracted, chunks))
-}
-
 /// A file's name without folders or control characters: it is shown, and never used as a path.
-fn base_name(name: &str) -> String {
+pub(crate) fn base_name(name: &str) -> String {
     let base = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let base: String = base.chars().filter(|c| !c.is_control()).take(NAME_LIMIT).collect();
     if matches!(base.trim(), "" | "." | "..") {
@@ -182,7 +156,7 @@ fn read_bool(text: &str) -> Result<bool, ApiError> {
     }
 }
 
-fn refused(error: &MultipartError) -> ApiError {
+pub(crate) fn refused(error: &MultipartError) -> ApiError {
     if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
         return ApiError::too_large(None);
     }

@@ -8,6 +8,8 @@ pub const USER: &str = "user";
 pub const TEAM: &str = "team";
 /// [`Model::place`]: counts in one conversation.
 pub const CONVERSATION: &str = "conversation";
+/// [`Model::place`]: counts in one vector store.
+pub const STORE: &str = "store";
 
 /// A row.
 #[derive(Clone, Debug, PartialEq, Eq, DeriveEntityModel)]
@@ -20,9 +22,9 @@ pub struct Model {
     pub team: String,
     /// Who gave it.
     pub user: String,
-    /// The one conversation in which it counts, if that is its place.
+    /// The one conversation, or the one vector store, in which it counts, if that is its place.
     pub conversation: Option<String>,
-    /// `user`, `team` or `conversation`.
+    /// `user`, `team`, `conversation` or `store`.
     pub place: String,
     /// The file's name.
     pub name: String,

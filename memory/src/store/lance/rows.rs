@@ -10,7 +10,7 @@ use lancedb::arrow::arrow_schema::{DataType, Field, Schema, SchemaRef};
 use uuid::Uuid;
 
 use crate::error::MemoryError;
-use crate::index::{Entry, Hit, Removal};
+use crate::index::{Entry, Hit, Removal, within};
 use crate::passage::SourceKind;
 use crate::scope::Scope;
 
@@ -94,20 +94,31 @@ fn kind(source: SourceKind) -> &'static str {
         SourceKind::Recalled => "recalled",
         SourceKind::Persistent => "persistent",
         SourceKind::Inference => "inference",
+        SourceKind::Stored => "stored",
     }
 }
 
-/// What this scope may read of this source.
-pub(super) fn filter(scope: &Scope, source: SourceKind) -> String {
+/// What this scope may read of this source, and of these parents if there are any.
+pub(super) fn filter(scope: &Scope, source: SourceKind, parents: Option<&[Uuid]>) -> String {
     let (team, user) = (quoted(scope.team()), quoted(scope.user()));
-    let conversation = match scope.conversation() {
+    let conversation = match within(scope, source) {
         Some(id) => format!("({CONVERSATION} = '' OR {CONVERSATION} = {})", quoted(id)),
         None => format!("{CONVERSATION} = ''"),
     };
+    let parents = parents.map_or(String::new(), |parents| format!(" AND {}", one_of(parents)));
     format!(
-        "{TEAM} = {team} AND {KIND} = '{}' AND ({USER} = '' OR {USER} = {user}) AND {conversation}",
+        "{TEAM} = {team} AND {KIND} = '{}' AND ({USER} = '' OR {USER} = {user}) AND {conversation}{parents}",
         kind(source)
     )
+}
+
+fn one_of(parents: &[Uuid]) -> String {
+    let ids: Vec<String> = parents.iter().map(|id| format!("'{id}'")).collect();
+    // An empty list is no SQL.
+    if ids.is_empty() {
+        return "false".to_owned();
+    }
+    format!("{PARENT} IN ({})", ids.join(", "))
 }
 
 /// The filters that, one after the other, select what is to be removed.
@@ -116,10 +127,7 @@ pub(super) fn removal_filters(removal: &Removal) -> Vec<String> {
         Removal::All => vec!["true".to_owned()],
         Removal::Parents { team, parents } => parents
             .chunks(PARENTS_AT_ONCE)
-            .map(|parents| {
-                let ids: Vec<String> = parents.iter().map(|id| format!("'{id}'")).collect();
-                format!("{TEAM} = {} AND {PARENT} IN ({})", quoted(team), ids.join(", "))
-            })
+            .map(|parents| format!("{TEAM} = {} AND {}", quoted(team), one_of(parents)))
             .collect(),
     }
 }
@@ -183,7 +191,7 @@ mod tests {
     #[test]
     fn quotes_in_a_value_do_not_end_the_literal() {
         let scope = Scope::new("t", "u").expect("names").in_conversation("x' OR true --");
-        let filter = filter(&scope, SourceKind::Recalled);
+        let filter = filter(&scope, SourceKind::Recalled, None);
         assert!(filter.ends_with("owner_conversation = 'x'' OR true --')"), "{filter}");
     }
 
@@ -192,6 +200,6 @@ mod tests {
         let scope = Scope::new("t", "u").expect("names");
         let expected = "owner_team = 't' AND kind = 'persistent' AND (owner_user = '' OR owner_user = 'u') AND \
                         owner_conversation = ''";
-        assert_eq!(filter(&scope, SourceKind::Persistent), expected);
+        assert_eq!(filter(&scope, SourceKind::Persistent, None), expected);
     }
 }

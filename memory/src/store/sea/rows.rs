@@ -5,7 +5,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use uuid::Uuid;
 
-use crate::documents::{Chunk, Document};
+use crate::documents::{Chunk, Document, Place};
 use crate::error::MemoryError;
 use crate::interaction::Interaction;
 use crate::scope::Scope;
@@ -71,7 +71,11 @@ pub fn from_document(document: &Document) -> Result<document::Model, MemoryError
         id: document.id.to_string(),
         team: document.scope.team().to_owned(),
         user: document.scope.user().to_owned(),
-        conversation: document.scope.conversation().map(str::to_owned),
+        conversation: match document.place {
+            Place::Store => document.scope.store(),
+            Place::User | Place::Team | Place::Conversation => document.scope.conversation(),
+        }
+        .map(str::to_owned),
         place: name(&document.place)?,
         name: document.name.clone(),
         media_type: document.media_type.clone(),
@@ -85,10 +89,15 @@ pub fn from_document(document: &Document) -> Result<document::Model, MemoryError
 /// The document of a row.
 pub fn to_document(row: document::Model) -> Result<Document, MemoryError> {
     let damaged = |what: String| damaged("document", &row.id, &what);
+    let place = parse_name(&row.place).map_err(damaged)?;
+    let scope = match (place, &row.conversation) {
+        (Place::Store, Some(store)) => scope(&row.team, &row.user, None).map(|scope| scope.in_store(store)),
+        (_, conversation) => scope(&row.team, &row.user, conversation.as_deref()),
+    };
     Ok(Document {
         id: parse_id(&row.id).map_err(damaged)?,
-        scope: scope(&row.team, &row.user, row.conversation.as_deref()).map_err(damaged)?,
-        place: parse_name(&row.place).map_err(damaged)?,
+        scope: scope.map_err(damaged)?,
+        place,
         bytes: u64::try_from(row.bytes).map_err(|error| damaged(error.to_string()))?,
         chunks: u32::try_from(row.chunks).map_err(|error| damaged(error.to_string()))?,
         ingested_at: row.ingested_at,
@@ -178,7 +187,6 @@ pub fn damaged(kind: &str, id: &str, what: &str) -> MemoryError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::documents::Place;
     use crate::interaction::Outcome;
 
     #[test]
@@ -187,6 +195,7 @@ mod tests {
         assert_eq!(name(&Place::User).unwrap(), document::USER);
         assert_eq!(name(&Place::Team).unwrap(), document::TEAM);
         assert_eq!(name(&Place::Conversation).unwrap(), document::CONVERSATION);
+        assert_eq!(name(&Place::Store).unwrap(), document::STORE);
     }
 
     #[test]

@@ -146,13 +146,15 @@ async fn add_document(
     if let Some(conversation) = &row.conversation {
         same = same.add(document::Column::Conversation.eq(conversation.clone()));
     }
-    let old: Vec<String> = document::Entity::find()
-        .select_only()
-        .column(document::Column::Id)
-        .filter(same)
-        .into_tuple()
-        .all(db)
-        .await?;
+    let old: Vec<String> = if row.place == document::STORE {
+        Vec::new()
+    } else {
+        let same = document::Entity::find()
+            .select_only()
+            .column(document::Column::Id)
+            .filter(same);
+        same.into_tuple().all(db).await?
+    };
     for ids in old.chunks(BATCH) {
         document::Entity::delete_many()
             .filter(document::Column::Id.is_in(ids))
