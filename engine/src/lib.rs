@@ -3,8 +3,8 @@
 //!
 //! The crate has one vocabulary ([`chat`]) and three seams ([`engine`]):
 //!
-//! - [`Engine`] answers a conversation with a stream of deltas. [`embedded`] runs a model in this process,
-//!   [`worker`] asks any OpenAI-compatible server, [`fleet`] maps model names to engines, [`admission`] bounds how
+//! - [`Engine`] answers a conversation with a stream of deltas. [`native`] and [`embedded`] run a model in
+//!   this process, [`worker`] asks any OpenAI-compatible server, [`fleet`] maps model names to engines, [`admission`] bounds how
 //!   much runs at once. Engines wrap engines: each is an `Arc<dyn Engine>`.
 //! - [`TokenCounter`] counts as one model counts, so that prompts are fitted exactly.
 //! - [`Embedder`] turns text into vectors for recall.
@@ -22,6 +22,7 @@ pub mod error;
 pub mod fleet;
 pub mod generate;
 pub mod models;
+pub mod native;
 #[cfg(feature = "testing")]
 pub mod scripted;
 pub mod worker;
