@@ -142,7 +142,11 @@ async fn minilm_gives_the_models_own_vectors() {
         ),
     ] {
         let vector = one(&*embedder, text).await;
-        let worst = expected.iter().zip(&vector).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        let worst = expected
+            .iter()
+            .zip(&vector)
+            .map(|(a, b)| (a - b).abs())
+            .fold(0.0, f32::max);
         assert!(worst < 1e-4, "{text}: {:?}", &vector[..6]);
     }
 }

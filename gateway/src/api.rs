@@ -14,6 +14,7 @@ pub mod error;
 pub mod generation;
 pub mod health;
 pub mod keys;
+pub mod loading;
 pub mod models;
 pub mod sse;
 pub mod turns;

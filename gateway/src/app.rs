@@ -16,6 +16,7 @@ use crate::config::Config;
 use crate::keys::KeyStore;
 use crate::library::Library;
 use crate::lifecycle::Lifecycle;
+use crate::loader::Loader;
 use crate::turn::TurnService;
 use crate::turn::running::Running;
 
@@ -32,6 +33,8 @@ pub struct App {
     pub running: Running,
     /// Characters, presets and templates.
     pub library: Library,
+    /// Loads models while it runs; `None` where the engine can't be changed.
+    pub loader: Option<Arc<Loader>>,
     /// Memory's parts; `None` when this process only serves an engine (`habit worker`).
     pub memory: Option<MemoryParts>,
     /// The keys; `None` with `--no-auth`.

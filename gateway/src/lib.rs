@@ -20,6 +20,7 @@ pub mod http;
 pub mod keys;
 pub mod library;
 pub mod lifecycle;
+pub mod loader;
 pub mod openapi;
 pub mod routes;
 pub mod server_file;

@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::error::ApiError;
-use crate::api::{chat, documents, health, keys, models, turns, webui};
+use crate::api::{chat, documents, health, keys, loading, models, turns, webui};
 use crate::app::App;
 use crate::{http as stack, openapi};
 
@@ -49,6 +49,11 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(webui::chat_prompt))
         .routes(routes!(webui::stop_generation))
         .routes(routes!(webui::model_info))
+        .routes(routes!(loading::list, loading::load))
+        .routes(routes!(loading::unload))
+        .routes(routes!(loading::webui_list))
+        .routes(routes!(loading::webui_load))
+        .routes(routes!(loading::webui_unload))
         .routes(routes!(webui::lora_list))
         .routes(routes!(webui::health))
         .routes(routes!(health::health))

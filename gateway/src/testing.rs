@@ -35,6 +35,7 @@ use crate::app::App;
 use crate::config::Config;
 use crate::keys::{KeyStore, NewKey};
 use crate::lifecycle::Lifecycle;
+use crate::loader::Loader;
 use crate::routes;
 use crate::wiring::{Backends, Remembering, assemble};
 
@@ -42,6 +43,7 @@ use crate::wiring::{Backends, Remembering, assemble};
 pub struct TestAppBuilder {
     config: Config,
     engine: Arc<dyn Engine>,
+    loader: Option<Arc<Loader>>,
     journal: Arc<dyn Journal>,
     index: Option<Arc<dyn Index>>,
     embedder: Arc<dyn Embedder>,
@@ -96,6 +98,7 @@ impl Default for TestAppBuilder {
         Self {
             config: Config::default(),
             engine: Arc::new(Scripted::default()),
+            loader: None,
             journal: Arc::new(RamJournal::default()),
             index: None,
             embedder: Arc::new(HashEmbedder::new(256)),
@@ -111,6 +114,13 @@ impl TestAppBuilder {
     pub fn config(mut self, change: impl FnOnce(&mut Config)) -> Self {
         change(&mut self.config);
         self
+    }
+
+    /// A loader over the engine.
+    #[must_use]
+    pub fn loader(self, loader: Loader) -> Self {
+        let loader = Some(Arc::new(loader));
+        Self { loader, ..self }
     }
 
     /// Another engine.
@@ -169,6 +179,7 @@ impl TestAppBuilder {
         };
         let backends = Backends {
             engine: self.engine,
+            loader: self.loader,
             memory: self.memory.then_some(memory),
             keys: self.auth.then(|| keys.clone()),
             clock,

@@ -20,17 +20,18 @@ use habit_memory::objects::{self, Objects};
 use habit_memory::store::lance::LanceIndex;
 use habit_memory::store::sea::SeaJournal;
 
+use self::own::Own;
 use crate::app::{App, MemoryParts};
 use crate::config::{self, Config};
 use crate::keys::KeyStore;
 use crate::library::Library;
 use crate::lifecycle::Lifecycle;
+use crate::loader::{Load, Loader};
 use crate::turn::running::Running;
 use crate::turn::stack::{self, Stack};
 use crate::turn::{assemble, context as context_layer, record};
 
-/// Replies at the same time from a model in this process (see `engine.max_running`).
-const OWN_RUNNING: usize = 1;
+mod own;
 
 /// Replies at the same time from an upstream: enough for any that this gateway is likely to have in front of it, and a
 /// bound if it hangs.
@@ -53,6 +54,8 @@ pub enum Purpose {
 pub struct Backends {
     /// Answers.
     pub engine: Arc<dyn Engine>,
+    /// Loads models while it runs; `None` where the engine can't be changed.
+    pub loader: Option<Arc<Loader>>,
     /// Remembers; `None` in a worker.
     pub memory: Option<Remembering>,
     /// Knows who may ask; `None` with `--no-auth`.
@@ -86,7 +89,7 @@ pub async fn build(
     progress: Arc<dyn Progress>,
 ) -> anyhow::Result<App> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let store = Store::open(config.models_dir()?)?;
+    let store = Arc::new(Store::open(config.models_dir()?)?);
     // Data first: it is quick, and a full or read-only disk should not be found out after a download.
     let (mut memory, mut keys) = (None, None);
     if purpose != Purpose::Worker {
@@ -109,14 +112,17 @@ pub async fn build(
             embedder,
         });
     }
-    let engine: Arc<dyn Engine> = match purpose {
-        Purpose::Memory | Purpose::Reindex => Arc::new(Fleet::default()),
-        Purpose::Gateway | Purpose::Worker => engine(&config, &store, progress).await?,
+    let own = Own { store, progress };
+    let fleet = match purpose {
+        Purpose::Memory | Purpose::Reindex => Arc::default(),
+        Purpose::Gateway | Purpose::Worker => engine(&config, &own).await?,
     };
+    let loader = Loader::new(Arc::new(config.clone()), Arc::new(own), Arc::clone(&fleet));
     Ok(assemble(
         config,
         Backends {
-            engine,
+            engine: fleet,
+            loader: Some(Arc::new(loader)),
             memory,
             keys,
             clock,
@@ -131,6 +137,7 @@ pub fn assemble(config: Config, backends: Backends) -> App {
     let config = Arc::new(config);
     let Backends {
         engine,
+        loader,
         memory,
         keys,
         clock,
@@ -152,6 +159,7 @@ pub fn assemble(config: Config, backends: Backends) -> App {
         turns,
         running,
         library,
+        loader,
         memory,
         keys,
         lifecycle,
@@ -248,52 +256,22 @@ async fn embedder(config: &Config, store: &Store, progress: Arc<dyn Progress>) -
 }
 
 /// The engine that the configuration names, in a fleet, behind admission.
-async fn engine(config: &Config, store: &Store, progress: Arc<dyn Progress>) -> anyhow::Result<Arc<dyn Engine>> {
-    let engine: Arc<dyn Engine> = match &config.engine.upstream.url {
-        Some(url) => {
-            let worker = Worker::new(WorkerOptions {
-                base_url: url.clone(),
-                api_key: config.engine.upstream.key.as_ref().map(|key| key.expose().to_owned()),
-                name: config.engine.upstream.display_name(),
-            })?;
-            worker.connect().await.with_context(|| format!("the upstream {url}"))?;
-            Arc::new(worker)
-        }
-        None => embedded(config, store, progress).await?,
+async fn engine(config: &Config, own: &Own) -> anyhow::Result<Arc<Fleet>> {
+    let Some(url) = &config.engine.upstream.url else {
+        return Ok(Arc::new(Fleet::new(vec![own.load(&config.engine).await?])));
     };
-    let running = match (config.engine.max_running, &config.engine.upstream.url) {
-        (0, Some(_)) => UPSTREAM_RUNNING,
-        (0, None) => OWN_RUNNING,
-        (running, _) => running,
+    let worker = Worker::new(WorkerOptions {
+        base_url: url.clone(),
+        api_key: config.engine.upstream.key.as_ref().map(|key| key.expose().to_owned()),
+        name: config.engine.upstream.display_name(),
+    })?;
+    worker.connect().await.with_context(|| format!("the upstream {url}"))?;
+    let running = match config.engine.max_running {
+        0 => UPSTREAM_RUNNING,
+        running => running,
     };
-    let admitted = Admission::new(engine, running, config.engine.max_waiting);
+    let admitted = Admission::new(Arc::new(worker), running, config.engine.max_waiting);
     Ok(Arc::new(Fleet::new(vec![Arc::new(admitted)])))
-}
-
-#[cfg(feature = "embedded")]
-async fn embedded(config: &Config, store: &Store, progress: Arc<dyn Progress>) -> anyhow::Result<Arc<dyn Engine>> {
-    use habit_engine::embedded::{Embedded, EmbeddedOptions, check_cpu};
-
-    check_cpu()?;
-    let name = &config.engine.model;
-    let model = store
-        .resolve(name, progress)
-        .await
-        .with_context(|| format!("the model `{name}`"))?;
-    let options = EmbeddedOptions {
-        threads: (config.engine.threads > 0).then_some(config.engine.threads),
-        context_window: config.engine.context_window,
-        ..EmbeddedOptions::default()
-    };
-    let engine = Embedded::load(model, options)
-        .await
-        .with_context(|| format!("the model `{name}`"))?;
-    Ok(Arc::new(engine))
-}
-
-#[cfg(not(feature = "embedded"))]
-async fn embedded(_: &Config, _: &Store, _: Arc<dyn Progress>) -> anyhow::Result<Arc<dyn Engine>> {
-    anyhow::bail!("this habit was built without an engine of its own; name a server with --upstream URL")
 }
 
 /// The keys of a data directory, for commands on the machine where it is: who may write its files may make keys.

@@ -109,9 +109,18 @@ async fn its_own_endpoints_answer() {
     );
     let info = test.get("/v1/internal/model/info", &key).await;
     assert_eq!(info.json(), json!({"model_name": "scripted", "lora_names": []}));
-    // The double has no tokenizer, as an upstream has none here.
-    let encode = test.post("/v1/internal/encode", &key, &json!({"text": "x"})).await;
-    assert_eq!(encode.status, StatusCode::BAD_REQUEST);
+    let encoded = test
+        .post("/v1/internal/encode", &key, &json!({"text": "some text"}))
+        .await
+        .json();
+    assert_eq!(
+        encoded["tokens"].as_array().unwrap().len() as u64,
+        encoded["length"].as_u64().unwrap()
+    );
+    let decoded = test
+        .post("/v1/internal/decode", &key, &json!({"tokens": encoded["tokens"]}))
+        .await;
+    assert_eq!(decoded.json(), json!({"text": "some text"}));
     assert_eq!(
         test.get("/v1/internal/health", "hb-wrong-key").await.status,
         StatusCode::UNAUTHORIZED

@@ -58,17 +58,18 @@ impl Encoder {
     ///
     /// # Errors
     /// What is missing, or not supported.
-    pub fn new(
-        shape: Shape,
-        get: &dyn Fn(&str, &[usize]) -> Result<Vec<f32>, String>,
-    ) -> Result<Self, String> {
+    pub fn new(shape: Shape, get: &dyn Fn(&str, &[usize]) -> Result<Vec<f32>, String>) -> Result<Self, String> {
         let (hidden, inner) = (shape.hidden, shape.inner);
         let head = hidden / shape.heads.max(1);
         if hidden == 0 || !head.is_multiple_of(WIDTH) || head * shape.heads != hidden {
-            return Err(format!("heads of {head} are not supported, only of multiples of {WIDTH}"));
+            return Err(format!(
+                "heads of {head} are not supported, only of multiples of {WIDTH}"
+            ));
         }
         if !inner.is_multiple_of(WIDTH) {
-            return Err(format!("an inner size of {inner} is not supported, only multiples of {WIDTH}"));
+            return Err(format!(
+                "an inner size of {inner} is not supported, only multiples of {WIDTH}"
+            ));
         }
         let norm = |name: &str| {
             Ok::<_, String>(Norm {

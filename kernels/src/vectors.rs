@@ -26,7 +26,11 @@ pub fn dot(a: &[i8], b: &[i8]) -> i32 {
             sums[place] += i32::from(x[place]) * i32::from(y[place]);
         }
     }
-    let rest: i32 = rest.iter().zip(other_rest).map(|(x, y)| i32::from(*x) * i32::from(*y)).sum();
+    let rest: i32 = rest
+        .iter()
+        .zip(other_rest)
+        .map(|(x, y)| i32::from(*x) * i32::from(*y))
+        .sum();
     sums.iter().sum::<i32>() + rest
 }
 

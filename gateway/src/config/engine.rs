@@ -62,7 +62,7 @@ impl Default for Engine {
 }
 
 impl Engine {
-    pub(super) fn check(&self) -> Result<(), ConfigError> {
+    pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if self.context_window.is_some_and(|window| window < 128) {
             return Err(ConfigError::bad(
                 "engine.context_window",
