@@ -9,6 +9,7 @@
 pub mod ask;
 pub mod chat;
 pub mod chat_wire;
+pub mod completions;
 pub mod documents;
 pub mod error;
 pub mod generation;

@@ -8,7 +8,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::error::ApiError;
-use crate::api::{chat, documents, health, keys, loading, models, turns, webui};
+use crate::api::{chat, completions, documents, health, keys, loading, models, turns, webui};
 use crate::app::App;
 use crate::{http as stack, openapi};
 
@@ -32,6 +32,7 @@ pub fn documented() -> OpenApi {
 fn table() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(openapi::head())
         .routes(routes!(chat::completions))
+        .routes(routes!(completions::completions))
         .routes(routes!(models::list))
         .routes(routes!(models::get))
         .routes(routes!(turns::list))

@@ -42,6 +42,17 @@ impl Collected {
         self.text.is_empty() && self.reasoning.is_empty() && self.tool_calls.is_empty()
     }
 
+    /// How likely the tokens were on average, as a logarithm; a reply without tokens is the least likely.
+    #[must_use]
+    pub fn mean_logprob(&self) -> f64 {
+        let known = self.logprobs.iter().map(|token| token.logprob);
+        let known: Vec<f64> = known.filter(|logprob| !logprob.is_nan()).collect();
+        if known.is_empty() {
+            return f64::NEG_INFINITY;
+        }
+        known.iter().sum::<f64>() / known.len() as f64
+    }
+
     /// The assistant message that a client will send back in its history.
     #[must_use]
     pub fn message(&self) -> Message {

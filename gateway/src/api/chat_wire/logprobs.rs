@@ -4,6 +4,8 @@ use habit_engine::{TokenLogprob, TopLogprob};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::api::generation::reply::finite;
+
 /// The probabilities of a reply's tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ChatLogprobs {
@@ -38,9 +40,6 @@ pub struct TopLogprobBody {
     pub bytes: Vec<u8>,
 }
 
-/// What stands for minus infinity, which JSON has no number for; OpenAI's own stand-in.
-const IMPOSSIBLE: f64 = -9999.0;
-
 impl ChatLogprobs {
     /// Of these tokens.
     #[must_use]
@@ -56,7 +55,7 @@ impl From<TokenLogprob> for TokenLogprobBody {
     fn from(of: TokenLogprob) -> Self {
         Self {
             token: of.token,
-            logprob: of.logprob.max(IMPOSSIBLE),
+            logprob: finite(of.logprob),
             bytes: of.bytes,
             top_logprobs: of.top.into_iter().map(TopLogprobBody::from).collect(),
         }
@@ -67,7 +66,7 @@ impl From<TopLogprob> for TopLogprobBody {
     fn from(of: TopLogprob) -> Self {
         Self {
             token: of.token,
-            logprob: of.logprob.max(IMPOSSIBLE),
+            logprob: finite(of.logprob),
             bytes: of.bytes,
         }
     }

@@ -118,6 +118,12 @@ impl From<Usage> for UsageBody {
     }
 }
 
+/// A logarithm of a probability as JSON can hold it: it has no infinity, and this is OpenAI's own stand-in.
+#[must_use]
+pub fn finite(logprob: f64) -> f64 {
+    logprob.max(-9999.0)
+}
+
 /// Adds up the usage of a request's replies: each prompt counts once, however many replies it has.
 #[derive(Debug, Clone, Copy)]
 pub struct Tally {

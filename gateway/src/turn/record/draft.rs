@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use habit_engine::{Delta, FinishReason, Message, Role, Usage};
+use habit_engine::{Delta, FinishReason, Message, RawPrompt, Role, Usage};
 use habit_memory::conversation::chain_hash;
 use habit_memory::interaction::{Interaction, Outcome, Timing};
 
@@ -27,7 +27,12 @@ impl Draft {
             .iter()
             .rev()
             .find(|message| message.role == Role::User)
-            .or(sent.last());
+            .or(sent.last())
+            .map(Message::text);
+        let raw = match &turn.request.raw {
+            Some(RawPrompt::Text { prompt, .. }) => Some(prompt.clone()),
+            _ => None,
+        };
         let interaction = Interaction {
             id: turn.id,
             scope: turn.scope.clone(),
@@ -35,7 +40,7 @@ impl Draft {
             asked_at: turn.asked_at,
             model: turn.request.model.clone(),
             messages: sent.iter().skip(located.held).cloned().collect(),
-            prompt: asked.map(Message::text).unwrap_or_default(),
+            prompt: asked.or(raw).unwrap_or_default(),
             reply: String::new(),
             outcome: Outcome::Interrupted,
             finish_reason: None,
