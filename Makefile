@@ -10,7 +10,7 @@ export HABIT_TEST_EMBEDDER ?= $(HABIT_TEST_MODELS)/models/all-minilm-l6-v2
 export HABIT_TEST_VENV ?= $(HOME)/.cache/habit/venv
 HABIT := $(CARGO_TARGET_DIR)/release/habit
 
-.PHONY: run test build deps models venv lint fmt openapi bench help
+.PHONY: run test sdk build deps models venv lint fmt openapi bench help
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -20,6 +20,9 @@ run: build ## build, fetch the default models, serve on loopback
 
 test: build models venv ## everything, with the real model, embedder, databases and client
 	cargo test --release --workspace
+
+sdk: build models ## real clients in Python and JavaScript, and a fuzzer, against the real model
+	@scripts/sdk-tests $(ARGS)
 
 build: deps
 	cargo build --release --package habit-gateway

@@ -4,9 +4,11 @@
 mod bert;
 #[cfg(feature = "testing")]
 mod hash;
+pub mod request;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::sync::{mpsc, oneshot};
@@ -15,7 +17,8 @@ pub use bert::Bert;
 #[cfg(feature = "testing")]
 pub use hash::HashEmbedder;
 
-use crate::{Embedder, EngineError};
+use self::bert::Words;
+use crate::{EmbedInput, Embedder, EngineError, TokenEmbedder};
 
 /// Requests that may wait for the thread; a further one waits to be queued.
 const QUEUE: usize = 256;
@@ -26,11 +29,12 @@ const GATHERED: usize = 64;
 pub struct MiniLm {
     id: String,
     dimensions: usize,
+    words: Arc<Words>,
     jobs: mpsc::Sender<Job>,
 }
 
 struct Job {
-    texts: Vec<String>,
+    texts: Vec<EmbedInput>,
     reply: oneshot::Sender<Result<Vec<Vec<f32>>, EngineError>>,
 }
 
@@ -51,12 +55,27 @@ impl MiniLm {
             .build()
             .map_err(|error| unavailable(&error))?;
         let (jobs, queue) = mpsc::channel(QUEUE);
-        let (id, dimensions) = (model.id().to_owned(), model.dimensions());
+        let (id, dimensions, words) = (model.id().to_owned(), model.dimensions(), model.words());
         std::thread::Builder::new()
             .name("habit-embedder".into())
             .spawn(move || serve(&model, &pool, queue))
             .map_err(|error| unavailable(&error))?;
-        Ok(Self { id, dimensions, jobs })
+        Ok(Self {
+            id,
+            dimensions,
+            words,
+            jobs,
+        })
+    }
+
+    async fn queued(&self, texts: Vec<EmbedInput>) -> Result<Vec<Vec<f32>>, EngineError> {
+        if texts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let stopped = || EngineError::Unavailable("the embedder's thread has stopped; restart Habit".into());
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(Job { texts, reply }).await.map_err(|_| stopped())?;
+        answer.await.map_err(|_| stopped())?
     }
 }
 
@@ -78,7 +97,7 @@ fn serve(model: &Bert, pool: &rayon::ThreadPool, mut queue: mpsc::Receiver<Job>)
 }
 
 fn answer(model: &Bert, pool: &rayon::ThreadPool, jobs: Vec<Job>) {
-    let texts: Vec<&str> = jobs.iter().flat_map(|job| &job.texts).map(String::as_str).collect();
+    let texts: Vec<&EmbedInput> = jobs.iter().flat_map(|job| &job.texts).collect();
     // A panic in the arithmetic must not end the thread: every later request would hang.
     let result = catch_unwind(AssertUnwindSafe(|| pool.install(|| model.embed(&texts))))
         .unwrap_or_else(|_| Err(EngineError::Unavailable("the embedder panicked on these texts".into())));
@@ -102,13 +121,7 @@ fn answer(model: &Bert, pool: &rayon::ThreadPool, jobs: Vec<Job>) {
 #[async_trait]
 impl Embedder for MiniLm {
     async fn embed(&self, texts: Vec<String>) -> Result<Vec<Vec<f32>>, EngineError> {
-        if texts.is_empty() {
-            return Ok(Vec::new());
-        }
-        let stopped = || EngineError::Unavailable("the embedder's thread has stopped; restart Habit".into());
-        let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job { texts, reply }).await.map_err(|_| stopped())?;
-        answer.await.map_err(|_| stopped())?
+        self.queued(texts.into_iter().map(EmbedInput::Text).collect()).await
     }
 
     fn dimensions(&self) -> usize {
@@ -117,5 +130,28 @@ impl Embedder for MiniLm {
 
     fn id(&self) -> &str {
         &self.id
+    }
+
+    fn tokens(&self) -> Option<&dyn TokenEmbedder> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl TokenEmbedder for MiniLm {
+    fn encode(&self, text: &str) -> Vec<u32> {
+        self.words.encode(text)
+    }
+
+    fn surround(&self, tokens: &[u32]) -> Option<Vec<u32>> {
+        self.words.surround(tokens)
+    }
+
+    fn window(&self) -> usize {
+        self.words.window
+    }
+
+    async fn embed_tokens(&self, texts: Vec<Vec<u32>>) -> Result<Vec<Vec<f32>>, EngineError> {
+        self.queued(texts.into_iter().map(EmbedInput::Tokens).collect()).await
     }
 }

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures::stream::BoxStream;
 use serde::Serialize;
 
-use crate::{ChatRequest, Delta, EngineError, Message};
+use crate::{ChatRequest, Delta, EmbedRequest, Embeddings, EngineError, Message};
 
 /// A reply as it is made. Laws: the last item is [`Delta::Finish`] or an error, and nothing follows it;
 /// dropping the stream cancels the work at the next token and frees its place.
@@ -54,6 +54,20 @@ pub trait Engine: Send + Sync {
 
     /// The models that it serves.
     fn models(&self) -> Vec<ModelInfo>;
+
+    /// Vectors of texts, by a model that makes them. Few engines have one.
+    ///
+    /// # Errors
+    /// [`EngineError::Rejected`] where this engine's models make none.
+    async fn embed(&self, request: EmbedRequest) -> Result<Embeddings, EngineError> {
+        Err(EngineError::Rejected {
+            message: format!(
+                "the model `{}` gives no embeddings; name an embedding model",
+                request.model
+            ),
+            param: Some("model".to_owned()),
+        })
+    }
 
     /// The counter that fits this model; `None` if the model is not served here.
     fn token_counter(&self, model: &str) -> Option<Arc<dyn TokenCounter>>;
@@ -126,4 +140,35 @@ pub trait Embedder: Send + Sync {
 
     /// Names the model and its version: vectors of different ids must never be compared.
     fn id(&self) -> &str;
+
+    /// The name by which requests ask for it: the id without the version.
+    fn name(&self) -> &str {
+        self.id().split('@').next().unwrap_or_default()
+    }
+
+    /// The same model by its tokens, for those who count them; `None` if it has none.
+    fn tokens(&self) -> Option<&dyn TokenEmbedder> {
+        None
+    }
+}
+
+/// An embedder by its tokens: nothing is cut here.
+///
+/// Laws: `embed_tokens(encode(text))` is `embed(text)` for texts that `embed` doesn't cut; deterministic; in order.
+#[async_trait]
+pub trait TokenEmbedder: Send + Sync {
+    /// The tokens that the model reads for a text, those that its tokenizer adds included.
+    fn encode(&self, text: &str) -> Vec<u32>;
+
+    /// The tokens that the model reads for a text whose own tokens these are; `None` if one is not the model's.
+    fn surround(&self, tokens: &[u32]) -> Option<Vec<u32>>;
+
+    /// The most tokens a text.
+    fn window(&self) -> usize;
+
+    /// Embeds texts of 1 to [`TokenEmbedder::window`] tokens.
+    ///
+    /// # Errors
+    /// [`EngineError::Unavailable`] if the model can't run.
+    async fn embed_tokens(&self, texts: Vec<Vec<u32>>) -> Result<Vec<Vec<f32>>, EngineError>;
 }

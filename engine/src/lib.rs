@@ -30,5 +30,6 @@ pub mod worker;
 pub use chat::{
     ChatRequest, Content, Delta, FinishReason, Message, RawPrompt, Role, Sampling, TokenLogprob, TopLogprob, Usage,
 };
-pub use engine::{DeltaStream, Embedder, Engine, Health, ModelInfo, TokenCounter};
+pub use embedder::request::{EmbedInput, EmbedRequest, Embeddings};
+pub use engine::{DeltaStream, Embedder, Engine, Health, ModelInfo, TokenCounter, TokenEmbedder};
 pub use error::EngineError;

@@ -3,6 +3,7 @@
 //! [`sse`] reads event streams, [`wire`] turns requests and chunks from and to OpenAI's JSON, [`failure`] says what an
 //! upstream's error means here, [`reply`] turns a response into deltas.
 
+mod embed;
 mod estimate;
 mod failure;
 mod reply;
@@ -20,7 +21,7 @@ use reqwest::{Client, RequestBuilder, Response, Url, header};
 
 use self::estimate::Estimate;
 use self::failure::Failure;
-use crate::{ChatRequest, DeltaStream, Engine, EngineError, Health, ModelInfo, TokenCounter};
+use crate::{ChatRequest, DeltaStream, EmbedRequest, Embeddings, Engine, EngineError, Health, ModelInfo, TokenCounter};
 
 /// A server that doesn't take a connection within this is not there.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -194,6 +195,17 @@ impl Engine for Worker {
             .map_err(|failure| failure.error)?;
         let prompt_guess = Estimate::of(&info).count_chat(&request.messages)?;
         Ok(reply::deltas(response, self.name.clone(), prompt_guess).boxed())
+    }
+
+    async fn embed(&self, request: EmbedRequest) -> Result<Embeddings, EngineError> {
+        self.model(&request.model).await?;
+        let call = self.request(self.client.post(self.url("embeddings")));
+        let sent = self.sent(call.json(&embed::body(&request)), None).await;
+        let response = sent.map_err(|failure| embed::refusal(failure.error, &self.name))?;
+        let broken = |error: reqwest::Error| Failure::broken(&self.name, &error.to_string()).error;
+        let answer = response.json().await.map_err(broken)?;
+        embed::vectors(&answer, request.inputs.len())
+            .ok_or_else(|| Failure::broken(&self.name, "its embeddings can't be read").error)
     }
 
     fn models(&self) -> Vec<ModelInfo> {

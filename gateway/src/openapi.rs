@@ -16,6 +16,10 @@ pub(crate) fn head() -> OpenApi {
     components.add_security_scheme("key", SecurityScheme::Http(bearer.build()));
     let tags = [
         ("chat", "Conversations, in OpenAI's shape."),
+        (
+            "embeddings",
+            "Texts as vectors, in OpenAI's shape, and documents put in order by them.",
+        ),
         ("models", "What may be asked, in OpenAI's shape."),
         (
             "turns",

@@ -8,7 +8,9 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::api::error::ApiError;
-use crate::api::{chat, completions, documents, health, keys, loading, models, turns, webui};
+use crate::api::{
+    chat, completions, documents, embeddings, health, keys, loading, models, rerank, tokenize, turns, webui,
+};
 use crate::app::App;
 use crate::{http as stack, openapi};
 
@@ -33,6 +35,10 @@ fn table() -> OpenApiRouter<App> {
     OpenApiRouter::with_openapi(openapi::head())
         .routes(routes!(chat::completions))
         .routes(routes!(completions::completions))
+        .routes(routes!(embeddings::embed))
+        .routes(routes!(rerank::rerank))
+        .routes(routes!(tokenize::tokenize))
+        .routes(routes!(tokenize::detokenize))
         .routes(routes!(models::list))
         .routes(routes!(models::get))
         .routes(routes!(turns::list))

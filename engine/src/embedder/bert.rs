@@ -1,18 +1,21 @@
 //! A BERT-class sentence embedder: its files, its tokens, and which texts go through the model together. The layers
 //! are in `habit-kernels`: ours, because a question of a dozen tokens is mostly overhead in a tensor library.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use habit_kernels::encoder::{Encoder, Shape};
+use rayon::prelude::*;
 use serde::Deserialize;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokenizers::{Tokenizer, TruncationParams};
 
-use crate::EngineError;
 use crate::models::manifest;
+use crate::{EmbedInput, EngineError};
 
 /// The window of sentence-transformers' MiniLM models, for a directory that doesn't say.
 const MAX_TOKENS: usize = 256;
@@ -57,7 +60,52 @@ pub struct Bert {
     id: String,
     dimensions: usize,
     model: Encoder,
+    /// Cuts texts that are too long.
     tokenizer: Tokenizer,
+    words: Arc<Words>,
+}
+
+/// The model's tokens, uncut.
+pub struct Words {
+    tokenizer: Tokenizer,
+    /// What the model's tokenizer puts before and after a text.
+    before: Vec<u32>,
+    after: Vec<u32>,
+    /// The most tokens a text.
+    pub(super) window: usize,
+}
+
+impl Words {
+    fn new(tokenizer: Tokenizer, window: usize) -> Self {
+        // Of an empty text there is only what is put around it: BERT's [CLS] and [SEP].
+        let around = tokenizer.encode_fast("", true).map(|text| text.get_ids().to_vec());
+        let mut before = around.unwrap_or_default();
+        let after = before.split_off(before.len().div_ceil(2));
+        Self {
+            tokenizer,
+            before,
+            after,
+            window,
+        }
+    }
+
+    /// The tokens that the model reads for a text.
+    pub(super) fn encode(&self, text: &str) -> Vec<u32> {
+        let encoding = self.tokenizer.encode_fast(text, true);
+        encoding.map(|encoding| encoding.get_ids().to_vec()).unwrap_or_default()
+    }
+
+    /// These tokens with what belongs around them; `None` if one is not the model's.
+    pub(super) fn surround(&self, tokens: &[u32]) -> Option<Vec<u32>> {
+        let known = tokens.iter().all(|token| self.tokenizer.id_to_token(*token).is_some());
+        if !known {
+            return None;
+        }
+        if tokens.starts_with(&self.before) && tokens.ends_with(&self.after) && !self.before.is_empty() {
+            return Some(tokens.to_vec());
+        }
+        Some([&self.before, tokens, &self.after].concat())
+    }
 }
 
 impl Bert {
@@ -82,6 +130,10 @@ impl Bert {
         let tokenizer_path = dir.join("tokenizer.json");
         let wrong_tokenizer = |error: tokenizers::Error| broken(&tokenizer_path, &error.to_string());
         let mut tokenizer = Tokenizer::from_bytes(read(&tokenizer_path)?).map_err(wrong_tokenizer)?;
+        let words = Words::new(
+            uncut(tokenizer.clone()).map_err(wrong_tokenizer)?,
+            config.max_position_embeddings,
+        );
         let max_length = max_tokens.min(config.max_position_embeddings);
         let truncation = TruncationParams {
             max_length,
@@ -105,6 +157,7 @@ impl Bert {
             dimensions: config.hidden_size,
             model,
             tokenizer,
+            words: Arc::new(words),
         })
     }
 
@@ -120,18 +173,23 @@ impl Bert {
         self.dimensions
     }
 
-    /// The vectors of the texts, in order.
+    /// The model's tokens.
+    #[must_use]
+    pub fn words(&self) -> Arc<Words> {
+        Arc::clone(&self.words)
+    }
+
+    /// The vectors of the texts, in order. Text is cut to what the model was made for, tokens to what it can read.
     ///
     /// # Errors
     /// [`EngineError::Unavailable`] if the model can't run.
-    pub fn embed(&self, texts: &[&str]) -> Result<Vec<Vec<f32>>, EngineError> {
-        let failed = |error: &dyn std::fmt::Display| EngineError::Unavailable(format!("the embedder failed: {error}"));
-        let encodings = self
-            .tokenizer
-            .encode_batch(texts.to_vec(), true)
-            .map_err(|error| failed(&error))?;
-
-        let ids: Vec<&[u32]> = encodings.iter().map(tokenizers::Encoding::get_ids).collect();
+    pub fn embed(&self, texts: &[&EmbedInput]) -> Result<Vec<Vec<f32>>, EngineError> {
+        let ids = texts
+            .par_iter()
+            .map(|text| self.ids(text))
+            .collect::<Result<Vec<_>, _>>();
+        let ids = ids.map_err(|error| EngineError::Unavailable(format!("the embedder failed: {error}")))?;
+        let ids: Vec<&[u32]> = ids.iter().map(AsRef::as_ref).collect();
         let mut vectors = Vec::with_capacity(texts.len());
         let mut rest = ids.as_slice();
         while !rest.is_empty() {
@@ -146,6 +204,20 @@ impl Bert {
         }
         Ok(vectors)
     }
+
+    fn ids<'a>(&self, text: &'a EmbedInput) -> tokenizers::Result<Cow<'a, [u32]>> {
+        Ok(match text {
+            EmbedInput::Text(text) => Cow::Owned(self.tokenizer.encode_fast(text.as_str(), true)?.get_ids().to_vec()),
+            EmbedInput::Tokens(ids) => Cow::Borrowed(ids.get(..self.words.window).unwrap_or(ids)),
+        })
+    }
+}
+
+/// The tokenizer without a limit or padding of its own.
+fn uncut(mut tokenizer: Tokenizer) -> tokenizers::Result<Tokenizer> {
+    tokenizer.with_truncation(None)?;
+    tokenizer.with_padding(None);
+    Ok(tokenizer)
 }
 
 /// A tensor's values, by its name with or without `bert.` before it; a size of 0 may be any.

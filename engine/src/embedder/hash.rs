@@ -3,7 +3,10 @@
 use async_trait::async_trait;
 use sha2::{Digest, Sha256};
 
-use crate::{Embedder, EngineError};
+use crate::{Embedder, EngineError, TokenEmbedder};
+
+/// Characters a text, at most, for those who count them.
+const WINDOW: usize = 512;
 
 /// Hashes each word to a dimension. The id and the vectors depend on nothing but the dimensions.
 #[derive(Debug, Clone)]
@@ -65,5 +68,31 @@ impl Embedder for HashEmbedder {
 
     fn id(&self) -> &str {
         &self.id
+    }
+
+    fn tokens(&self) -> Option<&dyn TokenEmbedder> {
+        Some(self)
+    }
+}
+
+/// A token is a character.
+#[async_trait]
+impl TokenEmbedder for HashEmbedder {
+    fn encode(&self, text: &str) -> Vec<u32> {
+        text.chars().map(u32::from).collect()
+    }
+
+    fn surround(&self, tokens: &[u32]) -> Option<Vec<u32>> {
+        let known = tokens.iter().all(|token| char::from_u32(*token).is_some());
+        known.then(|| tokens.to_vec())
+    }
+
+    fn window(&self) -> usize {
+        WINDOW
+    }
+
+    async fn embed_tokens(&self, texts: Vec<Vec<u32>>) -> Result<Vec<Vec<f32>>, EngineError> {
+        let text = |tokens: &Vec<u32>| tokens.iter().copied().filter_map(char::from_u32).collect::<String>();
+        Ok(texts.iter().map(|tokens| self.vector(&text(tokens))).collect())
     }
 }

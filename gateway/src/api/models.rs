@@ -6,6 +6,7 @@ use habit_engine::{EngineError, ModelInfo};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::api::embeddings::source;
 use crate::api::error::{ApiError, ErrorBody};
 use crate::app::App;
 use crate::auth::Caller;
@@ -64,7 +65,7 @@ impl From<ModelInfo> for Model {
 pub async fn list(State(app): State<App>, _: Caller) -> Json<ModelList> {
     Json(ModelList {
         object: "list",
-        data: app.engine.models().into_iter().map(Model::from).collect(),
+        data: all(&app).into_iter().map(Model::from).collect(),
     })
 }
 
@@ -75,10 +76,18 @@ pub async fn list(State(app): State<App>, _: Caller) -> Json<ModelList> {
     responses((status = 200, body = Model), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)),
 )]
 pub async fn get(State(app): State<App>, _: Caller, Path(id): Path<String>) -> Result<Json<Model>, ApiError> {
-    let models = app.engine.models();
+    let models = all(&app);
     if let Some(info) = models.iter().find(|info| info.id == id) {
         return Ok(Json(info.clone().into()));
     }
     let available = models.into_iter().map(|info| info.id).collect();
     Err(EngineError::UnknownModel { model: id, available }.into())
+}
+
+/// What engines serve, and then the server's own embedder.
+fn all(app: &App) -> Vec<ModelInfo> {
+    let mut models = app.engine.models();
+    let embedder = source::info(app).filter(|own| models.iter().all(|info| info.id != own.id));
+    models.extend(embedder);
+    models
 }

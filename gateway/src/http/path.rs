@@ -45,6 +45,10 @@ fn canonical(path: &str) -> String {
     if segments.first() != Some(&"v1") {
         path.insert_str(0, "/v1");
     }
+    // Cohere's clients ask for their second version, whose body is the same.
+    if path == "/v1/v2/rerank" {
+        return "/v1/rerank".to_owned();
+    }
     match path.strip_prefix(MODELS) {
         Some(id) if id.contains('/') => format!("{MODELS}{}", id.replace('/', "%2F")),
         _ => path,
@@ -66,6 +70,8 @@ mod tests {
             ("/v1/models/org/name", "/v1/models/org%2Fname"),
             ("/models/org%2Fname", "/v1/models/org%2Fname"),
             ("/health/", "/health"),
+            ("/v2/rerank", "/v1/rerank"),
+            ("/tokenize", "/v1/tokenize"),
             ("/openapi.yaml", "/openapi.yaml"),
             ("/", "/"),
             ("/v1health", "/v1/v1health"),
