@@ -166,7 +166,8 @@ pub struct TokenLogprob {
     pub token: String,
     /// The token's bytes.
     pub bytes: Vec<u8>,
-    /// The natural logarithm of its probability, before temperature and all that follows it. At most 0.
+    /// The natural logarithm of its probability, before temperature and all that follows it. At most 0; not a number
+    /// (in JSON: null) for the first token of a prompt, which nothing stands before.
     pub logprob: f64,
     /// The likeliest tokens at this place, likeliest first; as many as were asked for.
     pub top: Vec<TopLogprob>,
@@ -233,7 +234,8 @@ pub enum Delta {
     /// Text of the model's reasoning, where it is told apart from the answer.
     Reasoning(String),
     /// The probabilities of the tokens of the next [`Delta::Text`] (or, at the end, of tokens that gave no text). Only
-    /// where the request asked for them.
+    /// where the request asked for them. With `echo`, those of the raw prompt's tokens come before all else, as one
+    /// delta without a text.
     Logprobs(Vec<TokenLogprob>),
     /// A piece of a tool call, in the shape of OpenAI's `delta.tool_calls[i]`.
     ToolCall(Value),

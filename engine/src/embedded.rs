@@ -3,6 +3,7 @@
 //! mistral.rs is asked only for logits: what is made of them is in [`crate::generate`], which `picker` hands them to.
 //! `load` brings a model up, `supervise` brings it up again after a crash.
 
+mod cache;
 mod cpu;
 mod load;
 mod picker;
@@ -35,8 +36,9 @@ pub struct EmbeddedOptions {
     /// A smaller window than the model's own, in tokens, to bound the memory of long conversations.
     pub context_window: Option<usize>,
     /// Memory for the keys and values of finished conversations, in bytes: a next turn reads only what is new, which
-    /// saves most of its time on a CPU. When it is full it is emptied. 0 is off: then a reply never depends, not even in
-    /// how close calls are rounded, on whether the conversation before it was kept.
+    /// saves most of its time on a CPU. When it is full it is emptied. 0 is off. Numbers that were computed one token at a
+    /// time round otherwise than those of a whole prompt, so a request with a seed, which is to get the same reply every
+    /// time, does without what was kept.
     pub prefix_cache_bytes: u64,
 }
 

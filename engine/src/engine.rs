@@ -43,7 +43,7 @@ pub enum Health {
 /// 2. An unknown model is [`EngineError::UnknownModel`]; a prompt over the window is
 ///    [`EngineError::ContextLengthExceeded`]; neither disturbs other requests.
 /// 3. `usage` counts exactly what the model read and wrote, where the engine itself can know it.
-/// 4. No stop string, nor a part of a character, is ever in a delta.
+/// 4. No stop string is ever in a text, nor a part of a character in a delta.
 #[async_trait]
 pub trait Engine: Send + Sync {
     /// Starts a reply.

@@ -192,7 +192,7 @@ impl Engine for Native {
         let prepared = tokio::task::spawn_blocking(move || language.prepare(request)).await;
         let ask =
             prepared.map_err(|error| EngineError::Unavailable(format!("the prompt was not prepared: {error}")))??;
-        let limit = ask.limit;
+        let limit = ask.steps();
         let (tokens, reply, pieces) = self.language.begin(ask);
         self.send(Job {
             tokens,

@@ -8,10 +8,7 @@ use std::{
     any::Any,
     collections::HashSet,
     path::Path,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -22,16 +19,15 @@ use mistralrs_core::{DeviceMapSetting, ModelDType, Request, TokenSource, llguida
 use tokenizers::Tokenizer;
 use tokio::sync::{mpsc::Sender, oneshot};
 
-use super::EmbeddedOptions;
+use super::{
+    EmbeddedOptions,
+    cache::{CACHE_BLOCK, PrefixCache},
+};
 use crate::{
     EngineError,
     generate::tokens::TemplateSource,
     models::{LocalModel, Weights, gguf},
 };
-
-/// mistral.rs grows key-value caches by this many tokens, and refuses to grow them over the model's window:
-/// `NormalCache::CACHE_GROW_SIZE`.
-const CACHE_BLOCK: usize = 512;
 
 /// How long the engine's thread may take to end after its last token when the prefix cache is emptied.
 const RECYCLE_TIME: Duration = Duration::from_secs(10);
@@ -280,55 +276,9 @@ impl Runner {
     }
 }
 
-/// Keeps count of what the engine's prefix cache holds.
-pub(super) struct PrefixCache {
-    budget: u64,
-    bytes_per_token: u64,
-    used: AtomicU64,
-}
-
-impl PrefixCache {
-    pub(super) fn new(budget: u64, bytes_per_token: u64) -> Self {
-        Self {
-            budget,
-            bytes_per_token,
-            used: AtomicU64::new(0),
-        }
-    }
-
-    /// Notes a finished sequence: the engine keeps its keys and values, in whole blocks.
-    pub(super) fn add(&self, tokens: usize) {
-        let bytes = (tokens.div_ceil(CACHE_BLOCK) * CACHE_BLOCK) as u64 * self.bytes_per_token;
-        self.used.fetch_add(bytes, Ordering::Relaxed);
-    }
-
-    /// Whether it holds more than it may.
-    pub(super) fn is_over(&self) -> bool {
-        self.budget > 0 && self.used.load(Ordering::Relaxed) > self.budget
-    }
-
-    fn clear(&self) {
-        self.used.store(0, Ordering::Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{PrefixCache, panic_message, usable};
-
-    #[test]
-    fn the_prefix_cache_counts_whole_blocks() {
-        let cache = PrefixCache::new(1024, 1);
-        cache.add(513);
-        assert!(!cache.is_over());
-        cache.add(1);
-        assert!(cache.is_over());
-        cache.clear();
-        assert!(!cache.is_over());
-        let off = PrefixCache::new(0, 1);
-        off.add(9000);
-        assert!(!off.is_over());
-    }
+    use super::{panic_message, usable};
 
     #[test]
     fn windows_are_whole_blocks() {

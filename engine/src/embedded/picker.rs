@@ -12,7 +12,7 @@ use candle_core::{Device, Tensor};
 use mistralrs_core::CustomLogitsProcessor;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::load::PrefixCache;
+use super::cache::PrefixCache;
 use crate::generate::reply::{Reply, Step};
 
 /// One reply in the making, on the engine's thread.
@@ -21,6 +21,8 @@ pub(super) struct Picker(Mutex<Work>);
 /// What the engine works on.
 pub(super) struct Work {
     pub(super) reply: Reply,
+    /// The tokens that the engine has, the prompt's first.
+    pub(super) tokens: Vec<u32>,
     /// The token that makes the engine stop.
     pub(super) closing: u32,
     pub(super) cache: Arc<PrefixCache>,
@@ -38,24 +40,47 @@ impl CustomLogitsProcessor for Picker {
     fn apply(&self, logits: &Tensor, _context: &[u32]) -> candle_core::Result<Tensor> {
         let mut logits = logits.to_vec1::<f32>()?;
         let token = self.0.lock().unwrap_or_else(PoisonError::into_inner).step(&mut logits);
-        let rows = logits.len();
-        logits.fill(0.0);
-        match logits.get_mut(token as usize) {
-            Some(logit) => *logit = 1.0,
-            None => candle_core::bail!("token {token} is not one of the model's {rows}"),
-        }
-        Tensor::from_vec(logits, rows, &Device::Cpu)
+        only(token, logits.len())
     }
+}
+
+/// Lets the engine read a prompt and stop, so that its prefix cache knows the prompt to its end.
+pub(super) struct Primer {
+    pub(super) prompt: Vec<u32>,
+    pub(super) closing: u32,
+    pub(super) cache: Arc<PrefixCache>,
+}
+
+impl CustomLogitsProcessor for Primer {
+    fn apply(&self, logits: &Tensor, _context: &[u32]) -> candle_core::Result<Tensor> {
+        let whole = self.prompt.iter().copied().chain([self.closing]);
+        self.cache.add(whole.collect());
+        only(self.closing, logits.elem_count())
+    }
+}
+
+/// Logits that leave one token to choose.
+fn only(token: u32, rows: usize) -> candle_core::Result<Tensor> {
+    let mut logits = vec![0.0f32; rows];
+    match logits.get_mut(token as usize) {
+        Some(logit) => *logit = 1.0,
+        None => candle_core::bail!("token {token} is not one of the model's {rows}"),
+    }
+    Tensor::from_vec(logits, rows, &Device::Cpu)
 }
 
 impl Work {
     /// The token that the engine is to go on with. At the reply's end its place is free.
     fn step(&mut self, logits: &mut [f32]) -> u32 {
         match self.reply.step(logits) {
-            Step::Token(token) => token,
+            Step::Token(token) => {
+                self.tokens.push(token);
+                token
+            }
             Step::End => {
                 if self.place.take().is_some() {
-                    self.cache.add(self.reply.tokens());
+                    self.tokens.push(self.closing);
+                    self.cache.add(std::mem::take(&mut self.tokens));
                 }
                 self.closing
             }
@@ -74,8 +99,14 @@ mod tests {
     use super::{Picker, Work};
     use crate::{
         Delta, EngineError, FinishReason, Sampling,
-        embedded::load::PrefixCache,
-        generate::{detokenize::Detokenizer, reply::Reply, sampling::Sampler, stop::StopMatcher, tokens::tests::words},
+        embedded::cache::PrefixCache,
+        generate::{
+            detokenize::Detokenizer,
+            reply::{Length, Reply},
+            sampling::Sampler,
+            stop::StopMatcher,
+            tokens::tests::words,
+        },
     };
 
     const CLOSING: u32 = 2;
@@ -95,21 +126,21 @@ mod tests {
             ..Sampling::default()
         };
         let stops: Vec<String> = stops.iter().map(|stop| (*stop).to_owned()).collect();
-        let reply = Reply {
-            pieces: sender,
-            sampler: Sampler::new(&greedy, HashMap::new(), &[], 0),
-            detokenizer: Detokenizer::new(words()),
-            stop: StopMatcher::new(&stops),
-            grammar: None,
-            ends: Arc::new([1].into()),
-            prompt_tokens: 5,
-            cached_tokens: 0,
-            max_tokens,
-            completion_tokens: 0,
-            over: false,
+        let length = Length {
+            prompt: 5,
+            most: max_tokens,
         };
+        let reply = Reply::new(
+            sender,
+            Sampler::new(&greedy, HashMap::new(), &[], 0),
+            Detokenizer::new(words()),
+            StopMatcher::new(&stops),
+            Arc::new([1].into()),
+            length,
+        );
         let picker = Picker::new(Work {
             reply,
+            tokens: vec![4; 5],
             closing: CLOSING,
             cache: Arc::new(PrefixCache::new(100, 1)),
             place: Some(Arc::clone(&places).try_acquire_owned().expect("a place")),

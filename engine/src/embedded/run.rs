@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
-use mistralrs_core::{Constraint, NormalRequest, Request, RequestMessage, Response, SamplingParams, StopTokens};
+use mistralrs_core::{
+    Constraint, CustomLogitsProcessor, NormalRequest, Request, RequestMessage, Response, SamplingParams, StopTokens,
+};
 use tokio::sync::mpsc;
 
 use super::{
     Shared,
     load::Runner,
-    picker::{Picker, Work},
+    picker::{Picker, Primer, Work},
 };
 use crate::{
     Delta, DeltaStream, EngineError,
@@ -31,9 +33,9 @@ pub(super) fn stream(shared: Arc<Shared>, ask: Ask) -> DeltaStream {
         };
         loop {
             let piece = running.next().await;
-            let more = !matches!(piece, Ok(Delta::Finish { .. }) | Err(_));
+            let last = matches!(piece, Err(_) | Ok(Delta::Finish { .. }));
             yield piece;
-            if !more {
+            if last {
                 return;
             }
         }
@@ -54,21 +56,66 @@ async fn start(shared: &Shared, ask: Ask) -> Result<Running, EngineError> {
     let place = Arc::clone(&shared.place).acquire_owned().await;
     let place = place.map_err(|_| EngineError::Unavailable("the engine is shutting down".to_owned()))?;
     let runner = shared.runner()?;
-    if runner.cache.is_over() {
+    let mut matching = runner.cache.matching(&ask.prompt);
+    if runner.cache.is_over() || matching.is_broken {
         runner.recycle().await?;
+        matching.tokens = 0;
     }
+    if ask.repeatable && matching.tokens > 0 {
+        prime(&runner, &ask.prompt).await?;
+        matching.tokens = 0;
+    }
+    let steps = ask.steps();
+    let (prompt, mut reply, pieces) = shared.language.begin(ask);
+    // A prompt that is read piece by piece is not the one that was looked for.
+    reply.cached_tokens = matching.tokens.min(prompt.len().saturating_sub(1));
     // The engine waits for room in the notes while it holds everything: there must be room for the whole reply.
-    let (note, notes) = mpsc::channel(ask.limit + SPARE_NOTES);
-    let (prompt, reply, pieces) = shared.language.begin(ask);
+    let (note, notes) = mpsc::channel(steps + SPARE_NOTES);
     let picker = Picker::new(Work {
         reply,
+        tokens: prompt.clone(),
         closing: runner.closing,
         cache: Arc::clone(&runner.cache),
         place: Some(place),
     });
-    let request = Request::Normal(Box::new(NormalRequest {
+    let request = request(&runner, prompt, note, Arc::new(picker));
+    runner.sender().send(request).await.map_err(|_| crashed(false))?;
+    Ok(Running {
+        pieces,
+        notes,
+        begun: false,
+        _runner: runner,
+    })
+}
+
+/// Has the engine read a prompt for nothing, so that it reads it again for the reply.
+///
+/// The engine takes as much of a prompt as it can from earlier sequences, unless it knows the prompt to its end: then it
+/// reads all of it again, as it did the first time, and the reply is the same to the bit.
+async fn prime(runner: &Runner, prompt: &[u32]) -> Result<(), EngineError> {
+    let primer = Primer {
+        prompt: prompt.to_vec(),
+        closing: runner.closing,
+        cache: Arc::clone(&runner.cache),
+    };
+    let (note, mut notes) = mpsc::channel(SPARE_NOTES);
+    let request = request(runner, prompt.to_vec(), note, Arc::new(primer));
+    runner.sender().send(request).await.map_err(|_| crashed(false))?;
+    // The reply itself finds out whether anything went wrong.
+    while notes.recv().await.is_some() {}
+    Ok(())
+}
+
+/// The engine's request: its tokens are chosen by `processor` alone.
+fn request(
+    runner: &Runner,
+    prompt: Vec<u32>,
+    note: mpsc::Sender<Response>,
+    processor: Arc<dyn CustomLogitsProcessor>,
+) -> Request {
+    Request::Normal(Box::new(NormalRequest {
         messages: RequestMessage::CompletionTokens(prompt),
-        // The picker leaves one token to choose, so the likeliest it is.
+        // The processor leaves one token to choose, so the likeliest it is.
         sampling_params: SamplingParams {
             temperature: Some(0.0),
             stop_toks: Some(StopTokens::Ids(vec![runner.closing])),
@@ -82,19 +129,12 @@ async fn start(shared: &Shared, ask: Ask) -> Result<Running, EngineError> {
         suffix: None,
         tools: None,
         tool_choice: None,
-        logits_processors: Some(vec![Arc::new(picker)]),
+        logits_processors: Some(vec![processor]),
         return_raw_logits: false,
         web_search_options: None,
         model_id: None,
         truncate_sequence: false,
-    }));
-    runner.sender().send(request).await.map_err(|_| crashed(false))?;
-    Ok(Running {
-        pieces,
-        notes,
-        begun: false,
-        _runner: runner,
-    })
+    }))
 }
 
 impl Running {

@@ -10,6 +10,7 @@ const LONGEST_WAIT: usize = 8;
 
 /// Decodes a growing list of tokens. A tokenizer's text for a token depends on the tokens before it (spaces, bytes of
 /// one character), so a few of them are kept and decoded again with the new one.
+#[derive(Clone)]
 pub(crate) struct Detokenizer {
     tokenizer: Arc<Tokenizer>,
     /// The tokens whose text is still needed: `ids[..known]` are out already, the rest waits.

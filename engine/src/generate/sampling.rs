@@ -16,6 +16,9 @@ const GREEDY_BELOW: f64 = 1e-5;
 /// The share of candidates sorted first when the nucleus is looked for: it is nearly always among them.
 const NUCLEUS_GUESS: usize = 256;
 
+/// An odd number without a pattern, which makes other seeds of a seed.
+const ANOTHER_ROUND: u64 = 0xD1B5_4A32_D192_ED03;
+
 /// Chooses the tokens of one reply.
 pub(crate) struct Sampler {
     temperature: f64,
@@ -64,24 +67,35 @@ impl Sampler {
         }
     }
 
-    /// Chooses the next token, and remembers it. Tokens of logit minus infinity are never chosen; `None` when no token
-    /// is left (the model gave no usable numbers).
-    pub(crate) fn pick(&mut self, logits: &mut [f32]) -> Option<u32> {
-        self.adjust(logits);
-        let token = if self.temperature < GREEDY_BELOW {
+    /// Chooses a token of adjusted logits. Tokens of logit minus infinity are never chosen; `None` when no token is left
+    /// (the model gave no usable numbers). Of another `round` at the same place the draw is another.
+    pub(crate) fn choose(&self, logits: &[f32], round: u64) -> Option<u32> {
+        if self.temperature < GREEDY_BELOW {
             likeliest(logits)
         } else {
-            self.draw(logits)
-        }?;
+            self.draw(logits, round)
+        }
+    }
+
+    /// Remembers the token that the reply goes on with.
+    pub(crate) fn note(&mut self, token: u32) {
         self.position += 1;
         let count = self.written.entry(token).or_default();
         *count = count.saturating_add(1);
+    }
+
+    /// All in one, for a reply that may go on with any token.
+    #[cfg(test)]
+    pub(crate) fn pick(&mut self, logits: &mut [f32]) -> Option<u32> {
+        self.adjust(logits);
+        let token = self.choose(logits, 0)?;
+        self.note(token);
         Some(token)
     }
 
     /// The bias and the penalties. OpenAI's two count what the reply has said so far; the repetition penalty, as
     /// llama.cpp and the webui mean it, also counts the prompt.
-    fn adjust(&self, logits: &mut [f32]) {
+    pub(crate) fn adjust(&self, logits: &mut [f32]) {
         for (token, bias) in &self.bias {
             if let Some(logit) = logits.get_mut(*token as usize) {
                 *logit += bias;
@@ -107,7 +121,7 @@ impl Sampler {
     }
 
     /// Draws by probability, after temperature, top-k, top-p and min-p, in this order.
-    fn draw(&self, logits: &[f32]) -> Option<u32> {
+    fn draw(&self, logits: &[f32], round: u64) -> Option<u32> {
         let mut candidates: Vec<Candidate> = (0u32..)
             .zip(logits)
             .filter(|(_, logit)| logit.is_finite())
@@ -137,7 +151,8 @@ impl Sampler {
         // The order must not depend on how the candidates were partitioned.
         candidates.sort_unstable_by_key(|candidate| candidate.id);
         let total: f64 = candidates.iter().map(|candidate| candidate.weight).sum();
-        let mut left = uniform(self.seed, self.position) * total;
+        let seed = self.seed ^ round.wrapping_mul(ANOTHER_ROUND);
+        let mut left = uniform(seed, self.position) * total;
         for candidate in &candidates {
             left -= candidate.weight;
             if left < 0.0 {

@@ -1,5 +1,7 @@
 //! Stop strings over a stream of text: what may go out at once, and what must wait because it may yet become one.
 
+use super::channel::overlap;
+
 /// Finds stop strings in text that arrives in pieces.
 ///
 /// How the text is cut into pieces never changes what comes out: the reply ends before the stop string that is
@@ -70,18 +72,18 @@ impl StopMatcher {
         ends.min().map(|(_, start, at)| (start, at))
     }
 
+    /// Whether there is anything to look for.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.stops.is_empty()
+    }
+
     /// Bytes at the end of what is held that begin a stop string.
     fn held_back(&self) -> usize {
-        let begins = |tail: &str| {
-            self.stops
-                .iter()
-                .any(|stop| stop.len() > tail.len() && stop.starts_with(tail))
-        };
-        let starts = self.held.char_indices().map(|(start, _)| start);
-        starts
-            .map(|start| &self.held[start..])
-            .find(|tail| begins(tail))
-            .map_or(0, str::len)
+        self.stops
+            .iter()
+            .map(|stop| overlap(&self.held, stop))
+            .max()
+            .unwrap_or(0)
     }
 }
 

@@ -15,9 +15,10 @@ use crate::{EngineError, Message};
 const NAME: &str = "chat";
 
 /// A compiled chat template with the texts of its special tokens.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct ChatTemplate {
     environment: Environment<'static>,
+    source: String,
     bos: Option<String>,
     eos: Option<String>,
 }
@@ -41,42 +42,63 @@ impl ChatTemplate {
                 .replace(&format!("{{%- {tag} -%}}"), "")
         });
         environment
-            .add_template_owned(NAME, source)
+            .add_template_owned(NAME, source.clone())
             .map_err(|error| reason(&error))?;
-        Ok(Self { environment, bos, eos })
+        Ok(Self {
+            environment,
+            source,
+            bos,
+            eos,
+        })
     }
 
-    /// The prompt for these messages, up to where the model's answer begins.
+    /// Another template for the same model.
+    pub(crate) fn replaced(&self, source: &str) -> Result<Self, String> {
+        Self::new(source, self.bos.clone(), self.eos.clone())
+    }
+
+    /// The template's text: what it mentions shows what its model was taught.
+    pub(crate) fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// The prompt that it makes of these variables; those of the special tokens are added.
     pub(crate) fn render(
         &self,
-        messages: &[Message],
-        text: impl Fn(&Message) -> String,
+        mut variables: serde_json::Map<String, serde_json::Value>,
     ) -> Result<String, EngineError> {
-        let messages: Vec<_> = messages.iter().map(|message| entry(message, &text(message))).collect();
-        let context = json!({
-            "messages": messages,
-            "add_generation_prompt": true,
-            "bos_token": self.bos.as_deref().unwrap_or_default(),
-            "eos_token": self.eos.as_deref().unwrap_or_default(),
-        });
+        for (name, token) in [("bos_token", &self.bos), ("eos_token", &self.eos)] {
+            variables.insert(name.to_owned(), json!(token.as_deref().unwrap_or_default()));
+        }
         let template = self.environment.get_template(NAME).map_err(|error| refused(&error))?;
-        template.render(context).map_err(|error| refused(&error))
+        template.render(variables).map_err(|error| refused(&error))
     }
 }
 
-/// A message as templates expect it.
-fn entry(message: &Message, text: &str) -> serde_json::Value {
+/// A message as templates expect it, with this text.
+pub(crate) fn entry(message: &Message, text: &str) -> serde_json::Value {
     let mut entry = json!({"role": message.role.as_str(), "content": text});
     if let Some(name) = &message.name {
         entry["name"] = json!(name);
     }
     if !message.tool_calls.is_empty() {
-        entry["tool_calls"] = json!(message.tool_calls);
+        entry["tool_calls"] = message.tool_calls.iter().map(call).collect();
     }
     if let Some(id) = &message.tool_call_id {
         entry["tool_call_id"] = json!(id);
     }
     entry
+}
+
+/// A call as templates expect it: its arguments as an object, where OpenAI has the text of one.
+fn call(call: &serde_json::Value) -> serde_json::Value {
+    let mut call = call.clone();
+    if let Some(arguments) = call.pointer_mut("/function/arguments")
+        && let Some(object) = arguments.as_str().and_then(|text| serde_json::from_str(text).ok())
+    {
+        *arguments = object;
+    }
+    call
 }
 
 fn refused(error: &Error) -> EngineError {
@@ -248,7 +270,12 @@ mod tests {
 
     fn render(source: &str, messages: &[Message]) -> Result<String, EngineError> {
         let template = ChatTemplate::new(source, Some("<s>".to_owned()), Some("</s>".to_owned())).expect("a template");
-        template.render(messages, Message::text)
+        let messages: Vec<_> = messages
+            .iter()
+            .map(|message| super::entry(message, &message.text()))
+            .collect();
+        let variables = serde_json::json!({"messages": messages, "add_generation_prompt": true});
+        template.render(variables.as_object().expect("an object").clone())
     }
 
     fn expression(source: &str) -> String {
@@ -300,6 +327,14 @@ mod tests {
         assert_eq!(expression("{'a': '<&'} | tojson"), "{\"a\":\"<&\"}");
         assert_eq!(expression("strftime_now('%Y')").len(), 4);
         assert_eq!(expression("[1, 2][::-1] | first"), "2");
+    }
+
+    #[test]
+    fn arguments_of_calls_are_objects() {
+        let mut message = Message::new(Role::Assistant, "");
+        message.tool_calls = vec![serde_json::json!({"function": {"name": "f", "arguments": "{\"a\": [1]}"}})];
+        let text = render("{{ messages[0].tool_calls[0].function.arguments.a[0] }}", &[message]).expect("text");
+        assert_eq!(text, "1");
     }
 
     #[test]

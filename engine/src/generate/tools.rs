@@ -1,0 +1,312 @@
+//! Tools: which functions a model may call and whether it must. How a model writes a call is in `dialect`, how calls are
+//! found in what it writes in `calls`, how models are told that were not taught in `preamble`.
+
+pub(crate) mod calls;
+pub(crate) mod dialect;
+pub(crate) mod preamble;
+
+use serde_json::{Map, Value, json};
+
+use super::options::rejected;
+use crate::EngineError;
+
+/// The longest name of a function, in bytes.
+const LONGEST_NAME: usize = 256;
+
+/// What a model may call.
+#[derive(Debug, Default, Clone, PartialEq)]
+pub(crate) struct Tools {
+    /// Empty where nothing may be called.
+    pub(crate) list: Vec<Tool>,
+    /// Whether it must.
+    pub(crate) choice: Choice,
+    /// At most one call.
+    pub(crate) single: bool,
+}
+
+/// One function.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Tool {
+    pub(crate) name: String,
+    /// The schema of its arguments.
+    pub(crate) parameters: Value,
+    /// `{"type": "function", "function": …}`, as chat templates expect it.
+    pub(crate) definition: Value,
+}
+
+/// Whether the model must call.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Choice {
+    /// As it likes.
+    #[default]
+    Auto,
+    /// One or more.
+    Required,
+    /// Exactly one; the list has only the one that was named.
+    Named,
+}
+
+impl Tools {
+    /// Reads `tools`, `tool_choice` and `parallel_tool_calls`, or the older `functions` and `function_call`.
+    pub(crate) fn read(extra: &Map<String, Value>) -> Result<Self, EngineError> {
+        let get = |key: &str| extra.get(key).filter(|value| !value.is_null());
+        let newer = get("tools").is_some() || get("tool_choice").is_some();
+        let (param, choice_param) = if newer {
+            ("tools", "tool_choice")
+        } else {
+            ("functions", "function_call")
+        };
+        let list = match get(param) {
+            None => Vec::new(),
+            Some(Value::Array(list)) => list
+                .iter()
+                .map(|tool| Tool::read(tool, param))
+                .collect::<Result<_, _>>()?,
+            Some(_) => return Err(rejected(param, format!("{param} must be a list"))),
+        };
+        let mut tools = Self {
+            list,
+            ..Self::default()
+        };
+        for (at, tool) in tools.list.iter().enumerate() {
+            if tools.list[..at].iter().any(|other| other.name == tool.name) {
+                return Err(rejected(
+                    param,
+                    format!("there are two tools named `{}`; rename one", tool.name),
+                ));
+            }
+        }
+        tools.single = match get("parallel_tool_calls") {
+            None => false,
+            Some(Value::Bool(parallel)) => !parallel,
+            Some(_) => {
+                return Err(rejected(
+                    "parallel_tool_calls",
+                    "parallel_tool_calls must be true or false",
+                ));
+            }
+        };
+        if let Some(choice) = get(choice_param) {
+            tools.choose(choice, choice_param)?;
+        }
+        Ok(tools)
+    }
+
+    fn choose(&mut self, choice: &Value, param: &str) -> Result<(), EngineError> {
+        let name = |choice: &Value| {
+            let name = choice.pointer("/function/name").or_else(|| choice.get("name"))?;
+            name.as_str().map(str::to_owned)
+        };
+        match (choice.as_str(), choice["type"].as_str()) {
+            (Some("none"), _) => self.list.clear(),
+            (Some("auto"), _) => {}
+            // The second is Mistral's word for it.
+            (Some("required" | "any"), _) => self.must(Choice::Required, param)?,
+            (None, Some("allowed_tools")) => {
+                let allowed = choice.get("allowed_tools").unwrap_or(choice);
+                let names = allowed["tools"].as_array().into_iter().flatten().filter_map(name);
+                self.only(&names.collect::<Vec<_>>(), param)?;
+                if allowed["mode"] == "required" {
+                    self.must(Choice::Required, param)?;
+                }
+            }
+            _ => {
+                let Some(name) = name(choice) else {
+                    let message = format!("{param} must be \"none\", \"auto\", \"required\" or name a function");
+                    return Err(rejected(param, message));
+                };
+                self.only(&[name], param)?;
+                self.must(Choice::Named, param)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn must(&mut self, choice: Choice, param: &str) -> Result<(), EngineError> {
+        if self.list.is_empty() {
+            return Err(rejected(
+                param,
+                format!("{param} asks for a call, but there are no tools"),
+            ));
+        }
+        self.choice = choice;
+        Ok(())
+    }
+
+    fn only(&mut self, names: &[String], param: &str) -> Result<(), EngineError> {
+        if let Some(unknown) = names
+            .iter()
+            .find(|name| self.list.iter().all(|tool| tool.name != **name))
+        {
+            let known: Vec<&str> = self.list.iter().map(|tool| tool.name.as_str()).collect();
+            let known = if known.is_empty() {
+                "there are none".to_owned()
+            } else {
+                format!("there are: {}", known.join(", "))
+            };
+            return Err(rejected(
+                param,
+                format!("{param} names the tool `{unknown}`, which is not in the list; {known}"),
+            ));
+        }
+        self.list.retain(|tool| names.contains(&tool.name));
+        Ok(())
+    }
+}
+
+impl Tool {
+    /// Reads an item of `tools`, or of `functions`, which is the same without its wrapping.
+    fn read(tool: &Value, param: &str) -> Result<Self, EngineError> {
+        let wrong = |message: String| Err(rejected(param, message));
+        let function = match (param, tool["type"].as_str()) {
+            ("functions", _) => tool,
+            (_, Some("function")) => tool.get("function").unwrap_or(tool),
+            (_, Some(other)) => {
+                return wrong(format!(
+                    "this model calls functions only, and {param} has one of type `{other}`"
+                ));
+            }
+            (_, None) => return wrong(format!("every item of {param} needs a type, \"function\"")),
+        };
+        let Some(name) = function["name"].as_str() else {
+            return wrong(format!("every function in {param} needs a name"));
+        };
+        let plain = |letter: char| !letter.is_control() && letter != '"' && letter != '\\';
+        if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(plain) {
+            return wrong(format!(
+                "`{name}` can't be a function's name: use letters, digits, `_` and `-`, at most 64"
+            ));
+        }
+        let parameters = match function.get("parameters") {
+            None | Some(Value::Null) => json!({"type": "object", "properties": {}, "additionalProperties": false}),
+            Some(schema @ Value::Object(_)) => schema.clone(),
+            Some(_) => {
+                return wrong(format!(
+                    "the parameters of the tool `{name}` must be a JSON schema, an object"
+                ));
+            }
+        };
+        let definition = json!({"type": "function", "function": function});
+        Ok(Self {
+            name: name.to_owned(),
+            parameters,
+            definition,
+        })
+    }
+
+    /// The schema of its arguments, which are always an object.
+    pub(crate) fn arguments(&self) -> Value {
+        let mut schema = self.parameters.clone();
+        if let Some(fields) = schema.as_object_mut() {
+            let combined = ["$ref", "allOf", "anyOf", "oneOf"];
+            if !combined.iter().any(|key| fields.contains_key(*key)) {
+                fields.insert("type".to_owned(), json!("object"));
+            }
+        }
+        schema
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use serde_json::{Value, json};
+
+    use super::{Choice, Tools};
+    use crate::EngineError;
+
+    /// Two functions, `look` with a city and `wait` without anything.
+    pub(crate) fn two() -> Value {
+        json!([{"type": "function", "function": {"name": "look", "description": "Looks at a city.", "parameters":
+            {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}}},
+            {"type": "function", "function": {"name": "wait"}}])
+    }
+
+    pub(crate) fn tools(extra: Value) -> Result<Tools, EngineError> {
+        let Value::Object(extra) = extra else {
+            panic!("an object")
+        };
+        Tools::read(&extra)
+    }
+
+    fn names(tools: &Tools) -> Vec<&str> {
+        tools.list.iter().map(|tool| tool.name.as_str()).collect()
+    }
+
+    #[test]
+    fn choices_are_read() {
+        let with = |choice: Value| tools(json!({"tools": two(), "tool_choice": choice})).expect("tools");
+        assert_eq!(with(Value::Null).choice, Choice::Auto);
+        assert!(with(json!("none")).list.is_empty());
+        assert_eq!(with(json!("required")).choice, Choice::Required);
+        let named = with(json!({"type": "function", "function": {"name": "wait"}}));
+        assert_eq!((named.choice, names(&named)), (Choice::Named, vec!["wait"]));
+        let allowed = json!({"type": "allowed_tools", "allowed_tools": {"mode": "required",
+            "tools": [{"type": "function", "function": {"name": "look"}}]}});
+        let allowed = with(allowed);
+        assert_eq!((allowed.choice, names(&allowed)), (Choice::Required, vec!["look"]));
+        assert!(
+            tools(json!({"tools": two(), "parallel_tool_calls": false}))
+                .expect("tools")
+                .single
+        );
+    }
+
+    #[test]
+    fn the_older_fields_mean_the_same() {
+        let functions = json!([{"name": "look", "parameters": {"type": "object"}}]);
+        let old = tools(json!({"functions": functions, "function_call": {"name": "look"}})).expect("tools");
+        assert_eq!((old.choice, names(&old)), (Choice::Named, vec!["look"]));
+        assert_eq!(old.list[0].definition["function"]["name"], "look");
+        assert!(
+            tools(json!({"functions": functions, "function_call": "none"}))
+                .expect("tools")
+                .list
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn what_makes_no_sense_is_refused() {
+        let function = |function: Value| json!({"tools": [{"type": "function", "function": function}]});
+        for (extra, param, hint) in [
+            (json!({"tools": "x"}), "tools", "list"),
+            (json!({"tools": [{"type": "retrieval"}]}), "tools", "`retrieval`"),
+            (json!({"tools": [{}]}), "tools", "type"),
+            (function(json!({})), "tools", "name"),
+            (function(json!({"name": ""})), "tools", "name"),
+            (function(json!({"name": "a\"b"})), "tools", "name"),
+            (function(json!({"name": "look", "parameters": []})), "tools", "`look`"),
+            (
+                json!({"tools": [two()[0], two()[0]]}),
+                "tools",
+                "two tools named `look`",
+            ),
+            (
+                json!({"tools": two(), "tool_choice": "maybe"}),
+                "tool_choice",
+                "\"auto\"",
+            ),
+            (
+                json!({"tools": two(), "tool_choice": {"type": "function", "function": {"name": "go"}}}),
+                "tool_choice",
+                "`go`",
+            ),
+            (json!({"tool_choice": "required"}), "tool_choice", "no tools"),
+            (
+                json!({"tools": two(), "parallel_tool_calls": 1}),
+                "parallel_tool_calls",
+                "true",
+            ),
+        ] {
+            let Err(EngineError::Rejected {
+                message,
+                param: Some(named),
+            }) = tools(extra.clone())
+            else {
+                panic!("{extra} was not refused")
+            };
+            assert_eq!(named, param, "{extra}");
+            assert!(message.contains(hint), "{message}");
+        }
+    }
+}
