@@ -12,11 +12,18 @@ pub(crate) struct Vocabulary {
     tokenizer: Arc<Tokenizer>,
     /// Has the bytes of every token, where the tokenizer's kind is known.
     grammars: Option<Arc<ParserFactory>>,
+    /// Ids are below this.
+    len: usize,
 }
 
 impl Vocabulary {
     pub(crate) fn new(tokenizer: Arc<Tokenizer>, grammars: Option<Arc<ParserFactory>>) -> Self {
-        Self { tokenizer, grammars }
+        let last = tokenizer.get_vocab(true).into_values().max();
+        Self {
+            tokenizer,
+            grammars,
+            len: last.map_or(0, |last| last as usize + 1),
+        }
     }
 
     /// The bytes that a token adds to a text; of a special token, its name's. Empty for an id that is no token.
@@ -53,6 +60,6 @@ impl Vocabulary {
 
     /// Ids are below this.
     pub(crate) fn len(&self) -> usize {
-        self.tokenizer.get_vocab_size(true)
+        self.len
     }
 }

@@ -119,17 +119,6 @@ impl Calls {
     }
 
     fn text(&mut self, segments: &mut Vec<Segment>) -> bool {
-        let begins = BEGINS
-            .iter()
-            .filter_map(|(mark, frame)| Some((self.held.find(mark)?, mark.len(), *frame)));
-        if let Some((at, mark, frame)) = begins.min_by_key(|(at, ..)| *at) {
-            let text = self.take(at);
-            let spoken = text.trim_end();
-            push_text(segments, spoken);
-            push_marks(segments, text.len() - spoken.len());
-            self.place = Place::Head { frame, mark };
-            return true;
-        }
         if self.fresh {
             let trimmed = self.held.trim_start();
             if trimmed.is_empty() {
@@ -144,6 +133,17 @@ impl Calls {
                 return true;
             }
             self.fresh = false;
+        }
+        let begins = BEGINS
+            .iter()
+            .filter_map(|(mark, frame)| Some((self.held.find(mark)?, mark.len(), *frame)));
+        if let Some((at, mark, frame)) = begins.min_by_key(|(at, ..)| *at) {
+            let text = self.take(at);
+            let spoken = text.trim_end();
+            push_text(segments, spoken);
+            push_marks(segments, text.len() - spoken.len());
+            self.place = Place::Head { frame, mark };
+            return true;
         }
         // White space may stand before a call, and is no text then.
         let waits = BEGINS
