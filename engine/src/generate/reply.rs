@@ -126,11 +126,6 @@ impl Reply {
         }
     }
 
-    /// Tokens read and written so far.
-    pub(crate) fn tokens(&self) -> usize {
-        self.prompt_tokens + self.completion_tokens
-    }
-
     /// The prompt's next token, where it is read one by one. When it has been read its tokens go out.
     fn read_on(&mut self, logits: &[f32]) -> Option<u32> {
         if let (Some(token), Some(scores)) = (self.unread.pop_front(), &self.scores) {
