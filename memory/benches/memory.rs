@@ -134,6 +134,7 @@ async fn recall(embedder: &Arc<dyn Embedder>, size: usize) {
             scope: scope(),
             messages: Arc::new(vec![Message::new(Role::User, query.clone())]),
             query,
+            asked_at: 1_800_000_000_000,
             vector: Some(Arc::new(vector)),
             limit: 5,
         };
@@ -207,7 +208,10 @@ fn entry(turn: &Interaction, vector: Vec<f32>) -> Entry {
             conversation: None,
         },
         session: turn.scope.conversation().unwrap_or_default().to_owned(),
+        speaker: None,
         text: format!("{}\n{}", turn.prompt, turn.reply),
+        words: 14,
+        states: true,
         vector,
         at: turn.asked_at,
     }

@@ -29,6 +29,8 @@ pub struct Request {
     pub messages: Arc<Vec<Message>>,
     /// What is asked now (the last user message), already cut to a sensible length for a query.
     pub query: String,
+    /// When it is asked, in Unix milliseconds: "last week" is seen from here.
+    pub asked_at: i64,
     /// The query's vector, shared by the sources; `None` if the embedder was late or failed.
     pub vector: Option<Arc<Vec<f32>>>,
     /// Passages at most.

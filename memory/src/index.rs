@@ -32,8 +32,14 @@ pub struct Entry {
     pub owner: Owner,
     /// The conversation in which a turn was said (for session features and for leaving out the present one).
     pub session: String,
-    /// What full-text search reads (for turns: the turn and its neighbour).
+    /// Who says it, where a name is known.
+    pub speaker: Option<String>,
+    /// What full-text search reads.
     pub text: String,
+    /// Words of what it says (of a turn: the user's, without the reply's).
+    pub words: u32,
+    /// Whether it states something, rather than only asking or wishing.
+    pub states: bool,
     /// What is embedded (for turns: the turn alone).
     pub vector: Vec<f32>,
     /// When it was said or ingested, in Unix milliseconds.
@@ -51,8 +57,45 @@ pub struct Query<'a> {
     pub vector: Option<&'a [f32]>,
     /// Only entries with one of these parents; `None` is all.
     pub parents: Option<&'a [Uuid]>,
-    /// Candidates of each leg, at most.
+    /// Candidates of each leg, at most (more only where they are equal).
     pub limit: usize,
+    /// Whether what stands beside an entry in its session counts for it too: in a conversation, a question's words lead
+    /// to the answer that follows.
+    pub around: bool,
+}
+
+/// Where an entry stands: whose it is, and of which context system. A scope reads whole sections, but for what was given
+/// for another conversation.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Section {
+    /// The team.
+    pub team: String,
+    /// The user; `None` is what the whole team may find.
+    pub user: Option<String>,
+    /// The context system.
+    pub source: SourceKind,
+}
+
+impl Section {
+    /// An entry's section.
+    #[must_use]
+    pub fn of(entry: &Entry) -> Self {
+        Self {
+            team: entry.owner.team.clone(),
+            user: entry.owner.user.clone(),
+            source: entry.source,
+        }
+    }
+
+    /// The two sections that a scope reads: its user's and its team's.
+    #[must_use]
+    pub fn readable(scope: &Scope, source: SourceKind) -> [Self; 2] {
+        [Some(scope.user().to_owned()), None].map(|user| Self {
+            team: scope.team().to_owned(),
+            user,
+            source,
+        })
+    }
 }
 
 /// What a scope reads beyond its user's and its team's own: its conversation, or for files of stores its store.
@@ -73,10 +116,24 @@ pub struct Hit {
     pub session: String,
     /// When it was said or ingested, in Unix milliseconds.
     pub at: i64,
-    /// BM25 score, where the text matched.
+    /// BM25 score, where the text (with [`Query::around`], or what stands beside it) matched.
     pub bm25: Option<f32>,
-    /// Cosine similarity, -1 to 1, where the vector leg found it.
+    /// Cosine similarity, -1 to 1, where it is known.
     pub cosine: Option<f32>,
+    /// The share of the query's content words that the text has, 0 to 1, rare words counting more.
+    pub overlap: f32,
+    /// The mean cosine of what stands before and after it in its session, where it is known.
+    pub around: Option<f32>,
+    /// The mean BM25 of the three best of its session, where it is known.
+    pub session_words: Option<f32>,
+    /// The mean cosine of the three nearest of its session, where it is known.
+    pub session_meaning: Option<f32>,
+    /// Words of what it says.
+    pub words: u32,
+    /// Whether it states something, rather than only asking or wishing.
+    pub states: bool,
+    /// Whether it is said by the one speaker whom the query names; `None` where it names none, or several.
+    pub named: Option<bool>,
 }
 
 /// Which entries to remove.
@@ -122,6 +179,12 @@ pub trait Index: Send + Sync {
     /// # Errors
     /// [`MemoryError::Storage`].
     async fn remove(&self, removal: Removal) -> Result<(), MemoryError>;
+
+    /// All entries of a section, in any order; `None` if there are more than `most`.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn entries(&self, section: &Section, most: usize) -> Result<Option<Vec<Entry>>, MemoryError>;
 
     /// How many entries there are, of everyone.
     ///

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use habit_engine::Embedder;
+use habit_engine::{Embedder, Role};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::documents::Place;
 use crate::error::MemoryError;
 use crate::index::{Entry, Index, Owner, Removal};
+use crate::interaction::Interaction;
 use crate::journal::{Journal, Pending};
 use crate::passage::SourceKind;
 use crate::rank::words;
@@ -252,28 +253,33 @@ fn text_for_vector(item: &Pending) -> String {
         Pending::Turn { turn, .. } => {
             let prompt = cut(turn.prompt.trim(), PROMPT_IN_VECTOR);
             let reply = cut(turn.reply.trim(), REPLY_IN_VECTOR);
+            let said = match speaker(turn) {
+                Some(name) => format!("{name}: {prompt}"),
+                None => prompt.to_owned(),
+            };
             if words::only_asks(prompt) && !reply.is_empty() {
-                format!("{prompt}\n{reply}")
+                format!("{said}\n{reply}")
             } else {
-                prompt.to_owned()
+                said
             }
         }
         Pending::Chunk { document, chunk } => headed(&document.name, &chunk.locator, &chunk.text),
     }
 }
 
-/// What full-text search reads: a turn with the one before it, so that an answer is also found by its question's words.
+/// What full-text search reads. Neighbours are looked at when a question is asked.
 fn text_for_words(item: &Pending) -> String {
     match item {
-        Pending::Turn { turn, before } => {
-            let said = |prompt: &str, reply: &str| format!("{}\n{}", prompt.trim(), reply.trim());
-            let own = said(&turn.prompt, &turn.reply);
-            before
-                .as_ref()
-                .map_or(own.clone(), |(prompt, reply)| format!("{}\n{own}", said(prompt, reply)))
-        }
+        Pending::Turn { turn, .. } => format!("{}\n{}", turn.prompt.trim(), turn.reply.trim()),
         Pending::Chunk { document, chunk } => headed(&document.name, &chunk.locator, &chunk.text),
     }
+}
+
+/// The name that the client gave to who speaks.
+fn speaker(turn: &Interaction) -> Option<&str> {
+    let asked = turn.messages.iter().rev().find(|message| message.role == Role::User)?;
+    let name = asked.name.as_deref()?.trim();
+    (!name.is_empty()).then_some(name)
 }
 
 /// A chunk with its file and heading, which often name what the chunk itself only calls "it".
@@ -287,6 +293,7 @@ fn headed(name: &str, locator: &str, text: &str) -> String {
 
 fn entry(item: &Pending, vector: Vec<f32>) -> Entry {
     let text = text_for_words(item);
+    let words = |text: &str| u32::try_from(text.split_whitespace().count()).unwrap_or(u32::MAX);
     match item {
         Pending::Turn { turn, .. } => Entry {
             id: turn.id,
@@ -299,6 +306,9 @@ fn entry(item: &Pending, vector: Vec<f32>) -> Entry {
                 conversation: None,
             },
             session: turn.scope.conversation().unwrap_or_default().to_owned(),
+            speaker: speaker(turn).map(ToOwned::to_owned),
+            words: words(&turn.prompt),
+            states: !words::only_asks(&turn.prompt) && !words::wishes(&turn.prompt),
             text,
             vector,
             at: turn.asked_at,
@@ -329,6 +339,9 @@ fn entry(item: &Pending, vector: Vec<f32>) -> Entry {
                     conversation,
                 },
                 session: document.id.to_string(),
+                speaker: None,
+                words: words(&text),
+                states: !words::only_asks(&text) && !words::wishes(&text),
                 text,
                 vector,
                 at: document.ingested_at,

@@ -14,6 +14,7 @@ pub mod clock;
 pub mod context;
 pub mod conversation;
 pub mod documents;
+pub mod eval;
 pub mod error;
 pub mod index;
 pub mod indexer;

@@ -1,74 +1,113 @@
-//! Ranking: turns what both searches say of a candidate into one score between 0 and 1, and decides what is near
+//! Ranking: turns what the searches say of a candidate into one score between 0 and 1, and decides what is near
 //! enough to be shown at all. Pure: no clock, no storage, the same answer for any order of the candidates.
 //!
 //! The score is a weighted sum of features that are each scaled to 0..1. Fusing by scaled scores rather than by ranks
 //! keeps how much better one candidate is than the next; reciprocal rank fusion throws that away and measured clearly
-//! worse on turns of conversations (any@10 on LoCoMo: 62 % with k = 60, 73 % for scaled scores of both searches, 86 %
-//! with the further features below).
-
-use std::collections::HashMap;
+//! worse on turns of conversations. What each feature brings is in `docs/decisions/0007-recall.md`; `habit eval recall
+//! --ablate` measures it again.
 
 use crate::index::Hit;
 
+pub mod dates;
+pub mod overlap;
 pub mod words;
 
-/// A hit with the text that the features read.
-#[derive(Debug, Clone, Copy)]
-pub struct Candidate<'a> {
-    /// What the index says.
-    pub hit: &'a Hit,
-    /// The user's words of a turn, or a chunk's text.
-    pub text: &'a str,
-}
+use dates::Days;
 
 /// How much each feature counts. The weights that apply are divided by their sum, so that scores stay in 0..1.
 ///
-/// Measured on four conversations of LoCoMo (754 questions; any of the evidence turns among the first 5 and 10): words
-/// alone 66 % and 75 %, meaning alone 38 % and 50 %, both in equal parts 65 % and 72 %, these weights 68 % and 77 %.
-/// Values are round on purpose: they are not fitted to one data set, and more weight still on words would be.
+/// Values are round on purpose: they are not fitted to one data set (see decision 7 for what was measured).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Weights {
-    /// BM25, over the best BM25 of the candidates.
+    /// BM25 (of a turn: with its neighbours), over the best BM25 of the candidates.
     pub words: f32,
+    /// The share of the query's content words that the candidate itself has, rare ones counting more.
+    pub overlap: f32,
     /// Cosine, over the best cosine of the candidates.
     pub meaning: f32,
-    /// Mean cosine of the three nearest candidates of its conversation or document.
-    pub session: f32,
+    /// Mean cosine of its neighbours, over the best.
+    pub around: f32,
+    /// Mean BM25 of the three best of its conversation or document.
+    pub session_words: f32,
+    /// Mean cosine of the three nearest of its conversation or document.
+    pub session_meaning: f32,
     /// Logarithm of the length: longer texts hold more facts.
     pub length: f32,
-    /// Whether it states something, rather than only asking.
+    /// Whether it states something, rather than only asking or wishing.
     pub statement: f32,
+    /// Whether the one who is named in the question says it.
+    pub speaker: f32,
+    /// How near it is to the days that the question names; counts only where it names some.
+    pub date: f32,
     /// How new it is among the candidates; never more than 0.05, or old facts are lost.
     pub recency: f32,
 }
 
-impl Default for Weights {
-    fn default() -> Self {
-        Self {
-            words: 0.46,
-            meaning: 0.28,
-            session: 0.08,
-            length: 0.10,
-            statement: 0.05,
-            recency: 0.03,
-        }
+impl Weights {
+    /// For turns of conversations.
+    pub const TURNS: Self = Self {
+        words: 0.30,
+        overlap: 0.10,
+        meaning: 0.20,
+        around: 0.05,
+        session_words: 0.15,
+        session_meaning: 0.05,
+        length: 0.10,
+        statement: 0.05,
+        speaker: 0.10,
+        date: 0.30,
+        recency: 0.02,
+    };
+
+    /// For chunks of documents: a chunk's neighbours, and who says it, tell nothing.
+    pub const CHUNKS: Self = Self {
+        words: 0.46,
+        overlap: 0.0,
+        meaning: 0.28,
+        around: 0.0,
+        session_words: 0.0,
+        session_meaning: 0.08,
+        length: 0.10,
+        statement: 0.05,
+        speaker: 0.0,
+        date: 0.0,
+        recency: 0.03,
+    };
+
+    /// The weights by name, for reports and for switching one off.
+    #[must_use]
+    pub fn named(&mut self) -> [(&'static str, &mut f32); 11] {
+        [
+            ("words", &mut self.words),
+            ("overlap", &mut self.overlap),
+            ("meaning", &mut self.meaning),
+            ("around", &mut self.around),
+            ("session words", &mut self.session_words),
+            ("session meaning", &mut self.session_meaning),
+            ("length", &mut self.length),
+            ("statement", &mut self.statement),
+            ("speaker", &mut self.speaker),
+            ("date", &mut self.date),
+            ("recency", &mut self.recency),
+        ]
     }
 }
 
-/// Where "near enough" begins. Absolute values, so that a question which nothing fits gets nothing. For
-/// all-MiniLM-L6-v2: between questions and facts that have nothing to do with each other its cosine stayed below 0.32
-/// (204 pairs, mean 0.06); between LoCoMo's questions and their evidence it is above 0.33 in nine of ten.
+/// Where "near enough" begins. Absolute values, so that a question which nothing fits gets nothing.
+///
+/// What speaks for a candidate is twice its cosine plus the share of the question's content words that it has (see
+/// [`Hit::overlap`]). For all-MiniLM-L6-v2 and LoCoMo: of questions put to the memory of other people four in five stay
+/// below [`Floor::default`]'s `best` with every candidate, of questions whose evidence is there one in a thousand.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Floor {
-    /// This cosine suffices alone.
-    pub meaning: f32,
-    /// This cosine suffices together with `words`.
-    pub weak_meaning: f32,
-    /// The share of the query's content words, weighted by rarity, that must be in the text beside a weak cosine, and in
-    /// any case in an earlier wish or question: these are near each other by their form ("write a poem on …") when what
-    /// they are about is quite different.
+    /// What must speak for the best candidate: below, nothing is shown at all.
+    pub best: f32,
+    /// What must speak for each candidate.
+    pub each: f32,
+    /// The share of the query's content words that an earlier wish or question must have: these are near each other by
+    /// their form ("write a poem on …") when what they are about is quite different.
     pub words: f32,
-    /// The share that suffices where there is no vector at all.
+    /// The share that suffices, and is needed, where no cosine is known.
     pub words_alone: f32,
     /// A candidate with a score below this share of the best one's is left out: a clear answer needs no company.
     pub relative: f32,
@@ -77,12 +116,32 @@ pub struct Floor {
 impl Default for Floor {
     fn default() -> Self {
         Self {
-            meaning: 0.35,
-            weak_meaning: 0.2,
+            best: 1.1,
+            each: 0.4,
             words: 0.5,
             words_alone: 0.6,
             relative: 0.5,
         }
+    }
+}
+
+impl Floor {
+    /// No floor: everything is near enough.
+    pub const NONE: Self = Self {
+        best: -3.0,
+        each: -3.0,
+        words: 0.0,
+        words_alone: 0.0,
+        relative: 0.0,
+    };
+
+    /// What speaks for a candidate, or `None` where it may not be shown whatever speaks for it.
+    fn speaks(&self, hit: &Hit) -> Option<f32> {
+        let Some(cosine) = hit.cosine else {
+            // Not among the nearest vectors, or no vectors at all: words must carry it alone.
+            return (hit.overlap >= self.words_alone).then_some(self.best.max(self.each));
+        };
+        (hit.states || hit.overlap >= self.words).then_some(2.0 * cosine + hit.overlap)
     }
 }
 
@@ -95,18 +154,20 @@ pub struct Scored {
     pub score: f32,
 }
 
-/// Scores of all candidates, best first; equal ones by newest, then by id.
+/// Scores of all candidates, best first; equal ones by newest, then by id. `days` are those that the question names.
 #[must_use]
-pub fn rank(candidates: &[Candidate<'_>], weights: &Weights) -> Vec<Scored> {
-    let features = Features::of(candidates);
-    let mut scored: Vec<Scored> = (0..candidates.len())
-        .map(|place| Scored {
+pub fn rank(hits: &[Hit], days: Option<&Days>, weights: &Weights) -> Vec<Scored> {
+    let most = Most::of(hits);
+    let mut scored: Vec<Scored> = hits
+        .iter()
+        .enumerate()
+        .map(|(place, hit)| Scored {
             place,
-            score: features.score(&candidates[place], weights),
+            score: most.score(hit, days, weights),
         })
         .collect();
     scored.sort_by(|a, b| {
-        let (x, y) = (candidates[a.place].hit, candidates[b.place].hit);
+        let (x, y) = (&hits[a.place], &hits[b.place]);
         b.score.total_cmp(&a.score).then(y.at.cmp(&x.at)).then(y.id.cmp(&x.id))
     });
     scored
@@ -114,88 +175,44 @@ pub fn rank(candidates: &[Candidate<'_>], weights: &Weights) -> Vec<Scored> {
 
 /// Those of the ranked candidates that are near enough to the query, still best first.
 #[must_use]
-pub fn above_floor(query: &str, candidates: &[Candidate<'_>], ranked: Vec<Scored>, floor: &Floor) -> Vec<Scored> {
-    let overlap = overlaps(query, candidates);
-    let has_vectors = candidates.iter().any(|candidate| candidate.hit.cosine.is_some());
-    let near = |scored: &Scored| {
-        let words = overlap[scored.place];
-        match candidates[scored.place].hit.cosine {
-            Some(cosine) => {
-                let states =
-                    !words::only_asks(candidates[scored.place].text) && !words::wishes(candidates[scored.place].text);
-                (states && cosine >= floor.meaning) || (cosine >= floor.weak_meaning && words >= floor.words)
-            }
-            // Not among the nearest vectors, or no vectors at all: words must carry it alone.
-            None => {
-                words
-                    >= if has_vectors {
-                        floor.words_alone.max(floor.words)
-                    } else {
-                        floor.words_alone
-                    }
-            }
-        }
-    };
-    let mut kept: Vec<Scored> = ranked.into_iter().filter(near).collect();
+pub fn above_floor(hits: &[Hit], ranked: Vec<Scored>, floor: &Floor) -> Vec<Scored> {
+    let most = hits.iter().filter_map(|hit| floor.speaks(hit)).fold(f32::MIN, f32::max);
+    if most < floor.best {
+        return Vec::new();
+    }
+    let mut kept = ranked;
+    kept.retain(|scored| floor.speaks(&hits[scored.place]).is_some_and(|speaks| speaks >= floor.each));
     let best = kept.first().map_or(0.0, |scored| scored.score);
     kept.retain(|scored| scored.score >= best * floor.relative);
     kept
 }
 
-/// For each candidate, the share of the query's content words that its text has, rare words counting more. Rarity is
-/// that among the candidates.
-fn overlaps(query: &str, candidates: &[Candidate<'_>]) -> Vec<f32> {
-    let asked = words::content(query);
-    let texts: Vec<std::collections::HashSet<String>> = candidates
-        .iter()
-        .map(|candidate| words::stems(candidate.text).into_iter().collect())
-        .collect();
-    let rarity = |word: &String| {
-        let found = texts.iter().filter(|text| text.contains(word)).count() as f32;
-        (1.0 + (texts.len() as f32 - found + 0.5) / (found + 0.5)).ln()
-    };
-    let weights: Vec<f32> = asked.iter().map(rarity).collect();
-    let total: f32 = weights.iter().sum();
-    let share = |text: &std::collections::HashSet<String>| {
-        let found: f32 = asked
-            .iter()
-            .zip(&weights)
-            .filter(|(word, _)| text.contains(*word))
-            .map(|(_, weight)| weight)
-            .sum();
-        if total > 0.0 { found / total } else { 0.0 }
-    };
-    texts.iter().map(share).collect()
-}
-
-/// What has to be known of all candidates before one can be scored.
-struct Features {
-    best_words: f32,
-    best_meaning: f32,
-    longest: f32,
+/// What has to be known of all candidates before one can be scored: the greatest of each feature.
+struct Most {
+    words: f32,
+    meaning: f32,
+    around: f32,
+    session_meaning: f32,
+    length: f32,
     newest: i64,
     span: i64,
-    /// Mean cosine of the three nearest of each session.
-    sessions: HashMap<String, f32>,
-    has_words: bool,
-    has_meaning: bool,
+    names: bool,
 }
 
-impl Features {
-    fn of(candidates: &[Candidate<'_>]) -> Self {
-        let hits = || candidates.iter().map(|candidate| candidate.hit);
-        let best = |values: &mut dyn Iterator<Item = f32>| values.fold(0.0_f32, f32::max);
-        let newest = hits().map(|hit| hit.at).max().unwrap_or_default();
-        let oldest = hits().map(|hit| hit.at).min().unwrap_or_default();
+impl Most {
+    fn of(hits: &[Hit]) -> Self {
+        let most = |value: &dyn Fn(&Hit) -> Option<f32>| hits.iter().filter_map(value).fold(0.0_f32, f32::max);
+        let newest = hits.iter().map(|hit| hit.at).max().unwrap_or_default();
+        let oldest = hits.iter().map(|hit| hit.at).min().unwrap_or_default();
         Self {
-            best_words: best(&mut hits().filter_map(|hit| hit.bm25)),
-            best_meaning: best(&mut hits().filter_map(|hit| hit.cosine)),
-            longest: best(&mut candidates.iter().map(|candidate| log_length(candidate.text))),
+            words: most(&|hit| hit.bm25),
+            meaning: most(&|hit| hit.cosine),
+            around: most(&|hit| hit.around),
+            session_meaning: most(&|hit| hit.session_meaning),
+            length: most(&|hit| Some(log_length(hit))),
             newest,
             span: newest.saturating_sub(oldest),
-            sessions: session_means(candidates),
-            has_words: hits().any(|hit| hit.bm25.is_some()),
-            has_meaning: hits().any(|hit| hit.cosine.is_some()),
+            names: hits.iter().any(|hit| hit.named == Some(true)),
         }
     }
 
@@ -203,42 +220,37 @@ impl Features {
         clippy::cast_precision_loss,
         reason = "a share of a time span needs no more than 24 bits"
     )]
-    fn score(&self, candidate: &Candidate<'_>, weights: &Weights) -> f32 {
-        let hit = candidate.hit;
+    fn score(&self, hit: &Hit, days: Option<&Days>, weights: &Weights) -> f32 {
         let age = self.newest.saturating_sub(hit.at) as f32;
         let recency = if self.span > 0 {
             1.0 - age / self.span as f32
         } else {
             1.0
         };
-        let session = self.sessions.get(&hit.session).copied().unwrap_or_default();
-        let has_text = !candidate.text.is_empty();
-        let states = f32::from(u8::from(has_text && !words::only_asks(candidate.text)));
+        let share = |value: Option<f32>, most: f32| (most > 0.0).then(|| over(value.unwrap_or_default(), most));
         // A feature that nobody has is left out of the sum of weights too.
         let features = [
+            (weights.words, share(hit.bm25, self.words)),
+            (weights.overlap, Some(hit.overlap)),
+            (weights.meaning, share(hit.cosine, self.meaning)),
+            (weights.around, share(hit.around, self.around)),
+            (weights.session_words, share(hit.session_words, self.words)),
+            (weights.session_meaning, share(hit.session_meaning, self.session_meaning)),
+            (weights.length, share(Some(log_length(hit)), self.length)),
+            (weights.statement, Some(f32::from(u8::from(hit.states)))),
             (
-                self.has_words,
-                weights.words,
-                over(hit.bm25.unwrap_or_default(), self.best_words),
+                weights.speaker,
+                self.names.then(|| f32::from(u8::from(hit.named == Some(true)))),
             ),
-            (
-                self.has_meaning,
-                weights.meaning,
-                over(hit.cosine.unwrap_or_default(), self.best_meaning),
-            ),
-            (self.has_meaning, weights.session, over(session, self.best_meaning)),
-            (
-                self.longest > 0.0,
-                weights.length,
-                over(log_length(candidate.text), self.longest),
-            ),
-            (self.longest > 0.0, weights.statement, states),
-            (true, weights.recency, recency),
+            (weights.date, days.map(|days| days.nearness(hit.at))),
+            (weights.recency, Some(recency)),
         ];
         let (mut sum, mut total) = (0.0, 0.0);
-        for (_, weight, value) in features.into_iter().filter(|(known, ..)| *known) {
-            sum += weight * value;
-            total += weight;
+        for (weight, value) in features {
+            if let Some(value) = value {
+                sum += weight * value;
+                total += weight;
+            }
         }
         if total > 0.0 {
             (sum / total).clamp(0.0, 1.0)
@@ -251,33 +263,11 @@ impl Features {
 /// Scaled to 0..1 with 0 as the least: the least value that a search can give is known, while the least among the
 /// candidates depends on how many there are (Bruch, Gai and Ingber, 2023, call it the theoretical minimum).
 fn over(value: f32, best: f32) -> f32 {
-    if best > 0.0 {
-        (value / best).clamp(0.0, 1.0)
-    } else {
-        0.0
-    }
+    (value / best).clamp(0.0, 1.0)
 }
 
-fn log_length(text: &str) -> f32 {
-    (1.0 + text.split_whitespace().count() as f32).ln()
-}
-
-fn session_means(candidates: &[Candidate<'_>]) -> HashMap<String, f32> {
-    let mut cosines: HashMap<String, Vec<f32>> = HashMap::new();
-    for Candidate { hit, .. } in candidates {
-        if let Some(cosine) = hit.cosine {
-            cosines.entry(hit.session.clone()).or_default().push(cosine);
-        }
-    }
-    let top_three = |mut values: Vec<f32>| {
-        values.sort_by(|a, b| b.total_cmp(a));
-        // Divided by three even where there are fewer: one near turn doesn't make a session about it.
-        values.iter().take(3).sum::<f32>() / 3.0
-    };
-    cosines
-        .into_iter()
-        .map(|(session, values)| (session, top_three(values)))
-        .collect()
+fn log_length(hit: &Hit) -> f32 {
+    (1.0 + hit.words as f32).ln()
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! Where memory is kept. [`sea`] is the journal in SQLite, [`lance`] the index in LanceDB; [`entity`] are the database's
-//! tables. The doubles that keep everything in the process are for tests.
+//! Where memory is kept. [`sea`] is the journal in SQLite, [`lance`] the index in LanceDB, [`shelves`] what
+//! of it is kept in memory; [`entity`] are the database's tables. The doubles that keep everything in the process are for tests.
 
 pub mod entity;
 pub mod lance;
@@ -10,6 +10,8 @@ pub mod ram_index;
 #[cfg(feature = "testing")]
 pub mod ram_objects;
 pub mod sea;
+pub mod shelf;
+pub mod shelves;
 
 use crate::documents::{Chunk, Document, Place};
 use crate::error::MemoryError;

@@ -34,6 +34,9 @@ fn entry(owner: Owner, text: &str, vector: Vec<f32>) -> Entry {
         source: SourceKind::Recalled,
         owner,
         session,
+        speaker: None,
+        words: text.split_whitespace().count() as u32,
+        states: true,
         text,
         vector,
         at: 1_000,
@@ -55,6 +58,7 @@ fn ask<'a>(text: &'a str, vector: Option<&'a [f32]>, limit: usize) -> Query<'a> 
         vector,
         parents: None,
         limit,
+        around: false,
     }
 }
 

@@ -218,6 +218,7 @@ pub async fn search(
         scope: in_conversation(caller.scope, search.conversation),
         messages: Vec::new().into(),
         query: search.query,
+        asked_at: app.clock.now_ms(),
         vector: vectors.into_iter().next().map(Into::into),
         limit,
     };

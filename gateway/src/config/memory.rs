@@ -27,6 +27,9 @@ pub struct Memory {
     pub tokens: usize,
     /// Milliseconds that a source has to answer; a late one contributes nothing to that turn.
     pub deadline_ms: u64,
+    /// Megabytes of the index that are kept in memory for quick and exact searches: about 1 for a thousand turns. Of what is
+    /// searched least, and of users who have more than fits, the disk is read instead; 0 always reads the disk.
+    pub index_mb: usize,
     /// Whether memory may be sent to an upstream on another machine. Off, because what was said to a local model was
     /// not said to anyone else. An upstream on a loopback address is this machine and needs no leave.
     pub send_to_upstream: bool,
@@ -43,6 +46,7 @@ impl Default for Memory {
             tokens: 2000,
             // Searches take tens of milliseconds; a busy machine that is making another reply takes a few times that.
             deadline_ms: 500,
+            index_mb: 512,
             send_to_upstream: false,
         }
     }

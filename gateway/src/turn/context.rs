@@ -103,6 +103,7 @@ impl ContextParts {
             scope: turn.scope.clone(),
             messages: Arc::new(turn.request.messages.clone()),
             query,
+            asked_at: turn.asked_at,
             vector,
             // Each slot has its own limit.
             limit: 0,

@@ -15,7 +15,9 @@ use crate::index::Index;
 use crate::indexer::Indexer;
 use crate::journal::Journal;
 use crate::passage::{Citation, Passage, SourceKind};
-use crate::rank::{self, Candidate};
+
+/// Chunks that are read from the journal at once.
+const READ: usize = 16;
 
 struct Documents {
     kind: SourceKind,
@@ -66,7 +68,7 @@ impl ContextSource for Documents {
     }
 
     async fn passages(&self, request: &Request) -> Result<Vec<Passage>, MemoryError> {
-        let hits = options::candidates(
+        let near = options::candidates(
             self.kind,
             request,
             self.index.as_ref(),
@@ -74,46 +76,28 @@ impl ContextSource for Documents {
             &self.options,
         )
         .await?;
-        if hits.is_empty() {
-            return Ok(Vec::new());
-        }
-        let ids: Vec<Uuid> = hits.iter().map(|hit| hit.id).collect();
-        let chunks: HashMap<Uuid, (Document, Chunk)> = self
-            .journal
-            .chunks_by_id(&request.scope, &ids)
-            .await?
-            .into_iter()
-            .map(|(document, chunk)| (chunk.id, (document, chunk)))
-            .collect();
-        // The file's name and heading are part of what a question can be about.
-        let found: Vec<_> = hits
-            .iter()
-            .filter_map(|hit| {
-                let (document, chunk) = chunks.get(&hit.id)?;
-                Some((
-                    hit,
-                    document,
-                    chunk,
-                    format!("{} {}\n{}", document.name, chunk.locator, chunk.text),
-                ))
-            })
-            .collect();
-        let candidates: Vec<Candidate<'_>> = found
-            .iter()
-            .map(|(hit, _, _, text)| Candidate {
-                hit,
-                text: text.as_str(),
-            })
-            .collect();
-        let ranked = rank::rank(&candidates, &self.options.weights);
-        let near = rank::above_floor(&request.query, &candidates, ranked, &self.options.floor);
         let mut seen = HashSet::new();
-        Ok(near
-            .into_iter()
-            .filter(|scored| seen.insert(normalised(&found[scored.place].2.text)))
-            .take(request.limit)
-            .map(|scored| passage(self.kind, found[scored.place].1, found[scored.place].2, scored.score))
-            .collect())
+        let mut passages = Vec::new();
+        for near in near.chunks(request.limit.max(READ)) {
+            let ids: Vec<Uuid> = near.iter().map(|(hit, _)| hit.id).collect();
+            let chunks: HashMap<Uuid, (Document, Chunk)> = self
+                .journal
+                .chunks_by_id(&request.scope, &ids)
+                .await?
+                .into_iter()
+                .map(|(document, chunk)| (chunk.id, (document, chunk)))
+                .collect();
+            for (hit, score) in near {
+                let Some((document, chunk)) = chunks.get(&hit.id) else { continue };
+                if seen.insert(normalised(&chunk.text)) {
+                    passages.push(passage(self.kind, document, chunk, *score));
+                }
+                if passages.len() == request.limit {
+                    return Ok(passages);
+                }
+            }
+        }
+        Ok(passages)
     }
 }
 

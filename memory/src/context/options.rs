@@ -7,7 +7,7 @@ use crate::error::MemoryError;
 use crate::index::{Hit, Index, Query};
 use crate::indexer::Indexer;
 use crate::passage::SourceKind;
-use crate::rank::{self, Candidate, Floor, Weights};
+use crate::rank::{self, Floor, Scored, Weights, dates};
 
 /// Settings of a source.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,10 +16,10 @@ pub struct Options {
     pub catch_up: Duration,
     /// Candidates of each search.
     pub candidates: usize,
-    /// How many of them are read from the journal and ranked in full.
-    pub shortlist: usize,
-    /// How features are weighed.
-    pub weights: Weights,
+    /// How features of turns are weighed.
+    pub turns: Weights,
+    /// How features of documents' chunks are weighed.
+    pub chunks: Weights,
     /// Where "near enough" begins.
     pub floor: Floor,
 }
@@ -31,21 +31,21 @@ impl Default for Options {
             catch_up: Duration::from_millis(150),
             // Enough for the features to choose from; each more is read from the index and scored.
             candidates: 100,
-            shortlist: 40,
-            weights: Weights::default(),
+            turns: Weights::TURNS,
+            chunks: Weights::CHUNKS,
             floor: Floor::default(),
         }
     }
 }
 
-/// Waits for the indexer, asks the index, and keeps the best by what the searches alone say.
+/// Waits for the indexer, asks the index, and gives what is near enough, best first.
 pub(super) async fn candidates(
     source: SourceKind,
     request: &Request,
     index: &dyn Index,
     indexer: Option<&Indexer>,
     options: &Options,
-) -> Result<Vec<Hit>, MemoryError> {
+) -> Result<Vec<(Hit, f32)>, MemoryError> {
     if request.limit == 0 || request.query.trim().is_empty() {
         return Ok(Vec::new());
     }
@@ -57,6 +57,7 @@ pub(super) async fn candidates(
             "the index has not caught up: the newest turns may be missing"
         );
     }
+    let turns = source == SourceKind::Recalled;
     let vector = request.vector.as_deref().map(Vec::as_slice);
     let query = Query {
         source,
@@ -64,17 +65,16 @@ pub(super) async fn candidates(
         vector,
         parents: None,
         limit: options.candidates,
+        around: turns,
     };
-    let mut hits = index.search(&request.scope, query).await?;
-    // The index gives no order; the ranking below must not depend on it.
-    hits.sort_by_key(|hit| hit.id);
-    let textless: Vec<Candidate<'_>> = hits.iter().map(|hit| Candidate { hit, text: "" }).collect();
-    let ranked = rank::rank(&textless, &options.weights);
-    Ok(ranked
-        .into_iter()
-        .take(options.shortlist.max(request.limit))
-        .map(|scored| hits[scored.place].clone())
-        .collect())
+    let hits = index.search(&request.scope, query).await?;
+    let days = dates::named(&request.query, request.asked_at);
+    let weights = if turns { &options.turns } else { &options.chunks };
+    let ranked = rank::rank(&hits, days.as_ref(), weights);
+    let near = rank::above_floor(&hits, ranked, &options.floor);
+    let mut hits: Vec<Option<Hit>> = hits.into_iter().map(Some).collect();
+    let take = |scored: Scored| Some((hits[scored.place].take()?, scored.score));
+    Ok(near.into_iter().filter_map(take).collect())
 }
 
 /// A text as it is compared with others: words only, in lower case.

@@ -4,18 +4,19 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use habit_engine::Role;
 use uuid::Uuid;
 
 use crate::context::options::{self, normalised, shortened};
 use crate::context::{ContextSource, Options, Request};
 use crate::conversation;
 use crate::error::MemoryError;
-use crate::index::{Hit, Index};
+use crate::index::Index;
 use crate::indexer::Indexer;
 use crate::interaction::Interaction;
 use crate::journal::Journal;
 use crate::passage::{Citation, Passage, SourceKind};
-use crate::rank::{self, Candidate, Scored, words};
+use crate::rank::words;
 
 /// Characters of the user's words that a passage shows: about 150 tokens, so that ten passages stay within budget.
 const SAID: usize = 600;
@@ -23,6 +24,9 @@ const SAID: usize = 600;
 /// Characters of the reply that a passage shows where the user asked for something: then the reply holds what is to be
 /// known.
 const ANSWERED: usize = 400;
+
+/// Turns that are read from the journal at once.
+const READ: usize = 16;
 
 /// Share of common content words from which a question counts as the present one asked before.
 const SAME_QUESTION: f32 = 0.6;
@@ -56,7 +60,7 @@ impl ContextSource for Recalled {
 
     async fn passages(&self, request: &Request) -> Result<Vec<Passage>, MemoryError> {
         let indexer = self.indexer.as_ref();
-        let hits = options::candidates(
+        let near = options::candidates(
             SourceKind::Recalled,
             request,
             self.index.as_ref(),
@@ -64,36 +68,21 @@ impl ContextSource for Recalled {
             &self.options,
         )
         .await?;
-        let ids: Vec<Uuid> = hits.iter().map(|hit| hit.id).collect();
-        let turns = self.turns(request, &ids).await?;
-        let visible: HashSet<String> = conversation::visible_texts(&request.messages)
-            .iter()
-            .map(|text| normalised(text))
-            .collect();
-        let hidden = |turn: &Interaction| {
-            !visible.contains(&normalised(&turn.prompt))
-                && (turn.reply.trim().is_empty() || !visible.contains(&normalised(&turn.reply)))
-        };
-        let found: Vec<(&Hit, &Interaction)> = hits
-            .iter()
-            .filter_map(|hit| Some((hit, turns.get(&hit.id)?)))
-            .filter(|(_, turn)| !turn.prompt.trim().is_empty() && hidden(turn))
-            .collect();
-        let candidates: Vec<Candidate<'_>> = found
-            .iter()
-            .map(|(hit, turn)| Candidate {
-                hit,
-                text: &turn.prompt,
-            })
-            .collect();
-        let ranked = rank::rank(&candidates, &self.options.weights);
-        let near = rank::above_floor(&request.query, &candidates, ranked, &self.options.floor);
-        let chosen = without_repetitions(&request.query, &found, near);
-        Ok(chosen
-            .into_iter()
-            .take(request.limit)
-            .map(|scored| passage(found[scored.place].1, scored.score))
-            .collect())
+        let mut choice = Choice::new(request);
+        // The best few are nearly always enough; more are read only where some of them may not be shown.
+        for near in near.chunks(request.limit.max(READ)) {
+            let ids: Vec<Uuid> = near.iter().map(|(hit, _)| hit.id).collect();
+            let turns = self.turns(request, &ids).await?;
+            for (hit, score) in near {
+                if let Some(turn) = turns.get(&hit.id) {
+                    choice.consider(turn, *score);
+                }
+            }
+            if choice.is_full(request.limit) {
+                break;
+            }
+        }
+        Ok(choice.passages(request.limit))
     }
 }
 
@@ -111,22 +100,55 @@ impl Recalled {
     }
 }
 
-/// Leaves out what says the same as a better one, and earlier askings of the present question where a statement
-/// is there: a model that once answered "I don't know" would be led to say so again.
-fn without_repetitions(query: &str, found: &[(&Hit, &Interaction)], ranked: Vec<Scored>) -> Vec<Scored> {
-    let asked = words::content(query);
-    let repeats = |turn: &Interaction| words::only_asks(&turn.prompt) && alike(&asked, &words::content(&turn.prompt));
-    let has_statement = ranked
-        .iter()
-        .any(|scored| !words::only_asks(&found[scored.place].1.prompt));
-    let mut seen = HashSet::new();
-    ranked
-        .into_iter()
-        .filter(|scored| {
-            let turn = found[scored.place].1;
-            !(has_statement && repeats(turn)) && seen.insert(normalised(&turn.prompt))
-        })
-        .collect()
+/// What is shown of the turns that are near enough, which come best first: nothing that the model sees anyway, nothing
+/// twice, and, where a statement is there, no earlier askings of the present question: a model that once answered "I don't
+/// know" would be led to say so again.
+struct Choice {
+    asked: Vec<String>,
+    visible: HashSet<String>,
+    seen: HashSet<String>,
+    /// Each with whether it is an earlier asking of the present question.
+    chosen: Vec<(Passage, bool)>,
+    has_statement: bool,
+}
+
+impl Choice {
+    fn new(request: &Request) -> Self {
+        Self {
+            asked: words::content(&request.query),
+            visible: conversation::visible_texts(&request.messages)
+                .iter()
+                .map(|text| normalised(text))
+                .collect(),
+            seen: HashSet::new(),
+            chosen: Vec::new(),
+            has_statement: false,
+        }
+    }
+
+    fn consider(&mut self, turn: &Interaction, score: f32) {
+        let prompt = normalised(&turn.prompt);
+        let hidden = !self.visible.contains(&prompt)
+            && (turn.reply.trim().is_empty() || !self.visible.contains(&normalised(&turn.reply)));
+        if !hidden || prompt.is_empty() || !self.seen.insert(prompt) {
+            return;
+        }
+        let asks = words::only_asks(&turn.prompt);
+        let repeats = asks && alike(&self.asked, &words::content(&turn.prompt));
+        self.has_statement |= !asks;
+        self.chosen.push((passage(turn, score), repeats));
+    }
+
+    fn is_full(&self, limit: usize) -> bool {
+        let shown = self.chosen.iter().filter(|(_, repeats)| !(*repeats && self.has_statement));
+        shown.count() >= limit
+    }
+
+    fn passages(self, limit: usize) -> Vec<Passage> {
+        let has_statement = self.has_statement;
+        let shown = self.chosen.into_iter().filter(|(_, repeats)| !(*repeats && has_statement));
+        shown.map(|(passage, _)| passage).take(limit).collect()
+    }
 }
 
 fn alike(one: &[String], other: &[String]) -> bool {
@@ -136,7 +158,9 @@ fn alike(one: &[String], other: &[String]) -> bool {
 }
 
 fn passage(turn: &Interaction, score: f32) -> Passage {
+    let name = turn.messages.iter().rev().find(|message| message.role == Role::User).and_then(|message| message.name.as_deref());
     let said = shortened(&turn.prompt, SAID);
+    let said = name.map_or(said.clone(), |name| format!("{name}: {said}"));
     // What someone says of themselves needs no echo: the reply only leads small models astray.
     let reply = if words::is_about_oneself(&turn.prompt) {
         String::new()

@@ -5,118 +5,94 @@ use uuid::Uuid;
 
 use super::*;
 
-fn hit(id: u128, at: i64, bm25: Option<f32>, cosine: Option<f32>) -> Hit {
+fn hit(id: u128, at: i64, bm25: Option<f32>, cosine: Option<f32>, overlap: f32) -> Hit {
     Hit {
         id: Uuid::from_u128(id),
         session: format!("s{}", id % 3),
         at,
         bm25,
         cosine,
+        overlap,
+        around: cosine.map(|cosine| cosine / 2.0),
+        session_words: bm25,
+        session_meaning: cosine,
+        words: u32::try_from(at % 50).unwrap(),
+        states: id % 4 != 1,
+        named: [None, Some(true), Some(false)][(id % 3) as usize],
     }
-}
-
-fn candidates<'a>(hits: &'a [Hit], texts: &'a [String]) -> Vec<Candidate<'a>> {
-    hits.iter()
-        .zip(texts)
-        .map(|(hit, text)| Candidate { hit, text })
-        .collect()
 }
 
 prop_compose! {
     fn some_hits()(parts in prop::collection::vec(
-        (0_i64..1_000, prop::option::of(0.0_f32..20.0), prop::option::of(-1.0_f32..1.0), "[a-z ]{0,40}\\??"), 0..12,
-    )) -> (Vec<Hit>, Vec<String>) {
-        parts.into_iter().enumerate().map(|(i, (at, bm25, cosine, text))| (hit(i as u128, at, bm25, cosine), text)).unzip()
+        (0_i64..1_000, prop::option::of(0.0_f32..20.0), prop::option::of(-1.0_f32..1.0), 0.0_f32..=1.0), 0..12,
+    )) -> Vec<Hit> {
+        parts.into_iter().enumerate().map(|(i, (at, bm25, cosine, overlap))| hit(i as u128, at, bm25, cosine, overlap)).collect()
     }
 }
 
 proptest! {
     #[test]
-    fn scores_are_shares_and_fall((hits, texts) in some_hits()) {
-        let list = candidates(&hits, &texts);
-        let ranked = rank(&list, &Weights::default());
+    fn scores_are_shares_and_fall(hits in some_hits(), dated: bool) {
+        let days = dates::named("in January 1970", 0).filter(|_| dated);
+        let ranked = rank(&hits, days.as_ref(), &Weights::TURNS);
         prop_assert_eq!(ranked.len(), hits.len());
         prop_assert!(ranked.iter().all(|scored| (0.0..=1.0).contains(&scored.score)));
         prop_assert!(ranked.windows(2).all(|pair| pair[0].score >= pair[1].score));
     }
 
     #[test]
-    fn the_order_of_the_candidates_does_not_matter((hits, texts) in some_hits(), turn in 0_usize..12) {
-        let list = candidates(&hits, &texts);
-        let mut turned = list.clone();
-        let by = turn % turned.len().max(1);
-        turned.rotate_left(by);
-        let ids = |list: &[Candidate<'_>]| -> Vec<(Uuid, f32)> {
-            rank(list, &Weights::default()).iter().map(|s| (list[s.place].hit.id, s.score)).collect()
+    fn the_order_of_the_candidates_does_not_matter(hits in some_hits(), turn in 0_usize..12) {
+        let mut turned = hits.clone();
+        turned.rotate_left(turn % hits.len().max(1));
+        let scores = |hits: &[Hit]| -> Vec<(Uuid, f32)> {
+            rank(hits, None, &Weights::TURNS).iter().map(|s| (hits[s.place].id, s.score)).collect()
         };
-        let (one, other) = (ids(&list), ids(&turned));
-        for (a, b) in one.iter().zip(&other) {
-            prop_assert!((a.1 - b.1).abs() < 1e-5);
-        }
+        prop_assert_eq!(scores(&hits), scores(&turned));
     }
 
     #[test]
-    fn a_better_match_never_scores_less((hits, texts) in some_hits(), more in 0.0_f32..5.0) {
+    fn a_better_match_never_scores_less(hits in some_hits(), more in 0.0_f32..0.5) {
         prop_assume!(!hits.is_empty());
-        let score = |hits: &[Hit]| {
-            let list = candidates(hits, &texts);
-            rank(&list, &Weights::default()).iter().find(|s| s.place == 0).map(|s| s.score)
-        };
-        let before = score(&hits);
+        let place = |hits: &[Hit]| rank(hits, None, &Weights::TURNS).iter().position(|s| hits[s.place].id.is_nil());
+        let before = place(&hits);
         let mut better = hits.clone();
-        // Only where the search found it at all: otherwise the set of features would change too.
-        prop_assume!(better[0].bm25.is_some());
-        better[0].bm25 = better[0].bm25.map(|value| value + more);
-        prop_assert!(score(&better).unwrap_or_default() >= before.unwrap_or_default() - 1e-5);
+        better[0].overlap = (better[0].overlap + more).min(1.0);
+        prop_assert!(place(&better) <= before);
     }
 
     #[test]
-    fn the_floor_only_takes_away((hits, texts) in some_hits(), query in "[a-z ]{0,30}") {
-        let list = candidates(&hits, &texts);
-        let ranked = rank(&list, &Weights::default());
-        let kept = above_floor(&query, &list, ranked.clone(), &Floor::default());
-        let mut rest = ranked.iter();
-        prop_assert!(kept.iter().all(|scored| rest.any(|other| other == scored)));
+    fn the_floor_only_takes_away(hits in some_hits()) {
+        let ranked = rank(&hits, None, &Weights::TURNS);
+        let kept = above_floor(&hits, ranked.clone(), &Floor::default());
+        let mut all = ranked.iter();
+        prop_assert!(kept.iter().all(|one| all.any(|other| other == one)), "in the same order");
+        prop_assert_eq!(above_floor(&hits, ranked.clone(), &Floor::NONE), ranked);
     }
 }
 
 #[test]
-fn nothing_gives_nothing() {
-    assert!(rank(&[], &Weights::default()).is_empty());
-    assert!(above_floor("anything", &[], Vec::new(), &Floor::default()).is_empty());
+fn what_nothing_speaks_for_is_left_out() {
+    let kept = |hit: Hit| above_floor(&[hit.clone()], rank(&[hit], None, &Weights::TURNS), &Floor::default()).len();
+    assert_eq!(kept(hit(0, 0, Some(3.0), Some(0.30), 0.2)), 0, "far, and few words");
+    assert_eq!(kept(hit(0, 0, Some(3.0), Some(0.26), 1.0)), 1, "far, but all words");
+    assert_eq!(kept(hit(0, 0, None, Some(0.60), 0.0)), 1, "near, in other words");
+    assert_eq!(kept(hit(1, 0, None, Some(0.60), 0.2)), 0, "an earlier wish of the same form");
+    assert_eq!(kept(hit(0, 0, Some(3.0), None, 0.7)), 1, "no vector, but words");
+    assert_eq!(kept(hit(0, 0, Some(3.0), None, 0.3)), 0, "no vector, and few words");
 }
 
 #[test]
-fn a_statement_goes_before_the_question_about_it() {
-    let hits = [hit(1, 5, Some(4.0), Some(0.6)), hit(4, 5, Some(4.0), Some(0.6))];
-    let texts = [
-        "what is my dog called?".to_owned(),
-        "my dog is called biscuit".to_owned(),
-    ];
-    let ranked = rank(&candidates(&hits, &texts), &Weights::default());
-    assert_eq!(ranked[0].place, 1);
-}
-
-#[test]
-fn an_unrelated_candidate_is_below_the_floor_even_when_it_is_the_best() {
-    let hits = [hit(1, 5, Some(1.0), Some(0.12))];
-    let texts = ["I went for a walk in the rain".to_owned()];
-    let list = candidates(&hits, &texts);
-    let ranked = rank(&list, &Weights::default());
-    assert!(ranked[0].score > 0.9, "alone it is the best of all");
-    assert!(above_floor("How do I sort a list in Python?", &list, ranked, &Floor::default()).is_empty());
-}
-
-#[test]
-fn words_alone_suffice_when_there_are_no_vectors() {
-    let hits = [hit(1, 5, Some(3.0), None)];
-    let texts = ["My dog is called Biscuit".to_owned()];
-    let list = candidates(&hits, &texts);
-    let kept = above_floor(
-        "What is my dog called?",
-        &list,
-        rank(&list, &Weights::default()),
-        &Floor::default(),
-    );
-    assert_eq!(kept.len(), 1);
+fn who_is_named_and_when_it_was_count() {
+    let now = 1_700_000_000_000;
+    let (mut one, two) = (hit(0, now, Some(5.0), Some(0.5), 0.5), hit(3, now, Some(5.0), Some(0.5), 0.5));
+    let best = |hits: &[Hit], question: &str| {
+        let days = dates::named(question, now);
+        hits[rank(hits, days.as_ref(), &Weights::TURNS)[0].place].id
+    };
+    one.named = Some(true);
+    assert_eq!(best(&[one.clone(), two.clone()], ""), one.id);
+    one.named = None;
+    one.at = now - 400 * 86_400_000;
+    assert_eq!(best(&[one.clone(), two.clone()], "What did I say yesterday?"), two.id);
+    assert_eq!(best(&[one.clone(), two], "What did I say on 2022-10-10?"), one.id);
 }

@@ -54,6 +54,12 @@ pub fn content(text: &str) -> Vec<String> {
     content
 }
 
+/// Whether a stem tells something of what a sentence is about.
+#[must_use]
+pub fn carries_content(stem: &str) -> bool {
+    !FUNCTION_STEMS.contains(stem)
+}
+
 /// A word in lower case, without its possessive and its commonest endings. Light on purpose: it only has to bring
 /// "dogs" and "dog", "working" and "work" together, and is never shown.
 #[must_use]

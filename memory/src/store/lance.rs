@@ -15,7 +15,7 @@ use lancedb::{DistanceType, Table};
 use tokio::sync::Mutex;
 
 use crate::error::MemoryError;
-use crate::index::{Entry, Hit, Index, Query, Removal};
+use crate::index::{Entry, Hit, Index, Query, Removal, Section};
 use crate::scope::Scope;
 
 mod rows;
@@ -143,7 +143,7 @@ impl LanceIndex {
             .full_text_search(words)
             .only_if(filter)
             .limit(query.limit)
-            .select(Select::columns(&[rows::ID, rows::SESSION, rows::AT, rows::SCORE]))
+            .select(found(rows::SCORE))
             .execute()
             .await?
             .try_collect()
@@ -163,12 +163,17 @@ impl LanceIndex {
             .maximum_nprobes(None)?
             .only_if(filter)
             .limit(query.limit)
-            .select(Select::columns(&[rows::ID, rows::SESSION, rows::AT, rows::DISTANCE]))
+            .select(found(rows::DISTANCE))
             .execute()
             .await?
             .try_collect()
             .await
     }
+}
+
+/// What a search reads, and what it adds.
+fn found(added: &str) -> Select {
+    Select::columns(&[&rows::FOUND[..], &[added]].concat())
 }
 
 /// Refuses a table whose vectors this embedder did not make: they can't be compared with its own.
@@ -189,7 +194,14 @@ async fn check_embedder(table: &Table, dimensions: usize, embedder_id: &str) -> 
         _ => 0,
     };
     if made_by == embedder_id && made_for == dimensions {
-        return Ok(());
+        if rows::ALL.iter().all(|column| schema.field_with_name(column).is_ok()) {
+            return Ok(());
+        }
+        return Err(MemoryError::Storage(
+            "the index was made by an older Habit, with other columns; run `habit reindex` to make it anew from the \
+             journal"
+                .to_owned(),
+        ));
     }
     Err(MemoryError::Storage(format!(
         "the index was made with the embedder {made_by} ({made_for} dimensions), but {embedder_id} ({dimensions} \
@@ -231,7 +243,7 @@ impl Index for LanceIndex {
         let (words, meaning) = tokio::join!(self.by_words(&filter, &query), self.by_meaning(&filter, &query));
         let words = words.map_err(|error| self.trouble("searching", &error))?;
         let meaning = meaning.map_err(|error| self.trouble("searching", &error))?;
-        rows::merge(&words, &meaning)
+        rows::merge(query.text, &words, &meaning)
     }
 
     async fn remove(&self, removal: Removal) -> Result<(), MemoryError> {
@@ -245,6 +257,27 @@ impl Index for LanceIndex {
             self.removed.store(true, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    async fn entries(&self, section: &Section, most: usize) -> Result<Option<Vec<Entry>>, MemoryError> {
+        let filter = rows::section_filter(section);
+        let failed = |error| self.trouble("reading", &error);
+        if self.table.count_rows(Some(filter.clone())).await.map_err(failed)? > most {
+            return Ok(None);
+        }
+        let rows: Vec<RecordBatch> = async {
+            self.table
+                .query()
+                .only_if(filter)
+                .select(Select::columns(&rows::ALL))
+                .execute()
+                .await?
+                .try_collect()
+                .await
+        }
+        .await
+        .map_err(failed)?;
+        rows::entries(&rows, section).map(Some)
     }
 
     async fn len(&self) -> Result<u64, MemoryError> {

@@ -170,6 +170,7 @@ impl World {
             scope: scope.clone(),
             messages: Arc::new(vec![Message::new(Role::User, question)]),
             query: question.to_owned(),
+            asked_at: self.now.load(Ordering::Relaxed),
             vector: Some(Arc::new(vector)),
             limit: 5,
         }

@@ -4,14 +4,15 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use lancedb::arrow::arrow_array::{
-    Array, ArrayRef, FixedSizeListArray, Float32Array, Int64Array, RecordBatch, StringArray,
+    Array, ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, Int64Array, RecordBatch, StringArray,
 };
 use lancedb::arrow::arrow_schema::{DataType, Field, Schema, SchemaRef};
 use uuid::Uuid;
 
 use crate::error::MemoryError;
-use crate::index::{Entry, Hit, Removal, within};
+use crate::index::{Entry, Hit, Owner, Removal, Section, within};
 use crate::passage::SourceKind;
+use crate::rank::overlap;
 use crate::scope::Scope;
 
 // Column names; none is a word of SQL.
@@ -22,7 +23,10 @@ pub(super) const TEAM: &str = "owner_team";
 pub(super) const USER: &str = "owner_user";
 pub(super) const CONVERSATION: &str = "owner_conversation";
 pub(super) const SESSION: &str = "session_id";
+pub(super) const SPEAKER: &str = "speaker";
 pub(super) const BODY: &str = "body";
+pub(super) const WORDS: &str = "word_count";
+pub(super) const STATES: &str = "states";
 pub(super) const AT: &str = "at_ms";
 pub(super) const VECTOR: &str = "vector";
 /// What LanceDB adds to a full-text hit: its BM25 score.
@@ -37,10 +41,12 @@ const PARENTS_AT_ONCE: usize = 200;
 pub(super) fn schema(dimensions: usize, embedder_id: &str) -> Result<SchemaRef, MemoryError> {
     let size = i32::try_from(dimensions)
         .map_err(|_| MemoryError::BadRequest(format!("{dimensions} dimensions are too many")))?;
-    let mut fields: Vec<Field> = [ID, PARENT, KIND, TEAM, USER, CONVERSATION, SESSION, BODY]
+    let mut fields: Vec<Field> = [ID, PARENT, KIND, TEAM, USER, CONVERSATION, SESSION, SPEAKER, BODY]
         .into_iter()
         .map(|name| Field::new(name, DataType::Utf8, false))
         .collect();
+    fields.push(Field::new(WORDS, DataType::Int64, false));
+    fields.push(Field::new(STATES, DataType::Boolean, false));
     fields.push(Field::new(AT, DataType::Int64, false));
     fields.push(Field::new(VECTOR, DataType::FixedSizeList(item(), size), false));
     let metadata = HashMap::from([(super::EMBEDDER_KEY.to_owned(), embedder_id.to_owned())]);
@@ -81,7 +87,12 @@ pub(super) fn batch(entries: Vec<Entry>, dimensions: usize) -> Result<RecordBatc
         strings(&|entry| entry.owner.user.clone().unwrap_or_default()),
         strings(&|entry| entry.owner.conversation.clone().unwrap_or_default()),
         strings(&|entry| entry.session.clone()),
+        strings(&|entry| entry.speaker.clone().unwrap_or_default()),
         strings(&|entry| entry.text.clone()),
+        Arc::new(Int64Array::from_iter_values(
+            unique.iter().map(|entry| i64::from(entry.words)),
+        )),
+        Arc::new(BooleanArray::from_iter(unique.iter().map(|entry| Some(entry.states)))),
         Arc::new(Int64Array::from_iter_values(unique.iter().map(|entry| entry.at))),
         Arc::new(vectors),
     ];
@@ -121,6 +132,12 @@ fn one_of(parents: &[Uuid]) -> String {
     format!("{PARENT} IN ({})", ids.join(", "))
 }
 
+/// What stands in a section.
+pub(super) fn section_filter(section: &Section) -> String {
+    let (team, user) = (quoted(&section.team), quoted(section.user.as_deref().unwrap_or_default()));
+    format!("{TEAM} = {team} AND {KIND} = '{}' AND {USER} = {user}", kind(section.source))
+}
+
 /// The filters that, one after the other, select what is to be removed.
 pub(super) fn removal_filters(removal: &Removal) -> Vec<String> {
     match removal {
@@ -137,38 +154,131 @@ fn quoted(value: &str) -> String {
     format!("'{}'", value.replace('\'', "''"))
 }
 
-/// The hits of both legs, each entry once.
-pub(super) fn merge(words: &[RecordBatch], meaning: &[RecordBatch]) -> Result<Vec<Hit>, MemoryError> {
+/// The columns that a search reads.
+pub(super) const FOUND: [&str; 7] = [ID, SESSION, SPEAKER, BODY, WORDS, STATES, AT];
+
+/// The hits of both legs, each entry once. What only a look at all entries tells is left out.
+pub(super) fn merge(query: &str, words: &[RecordBatch], meaning: &[RecordBatch]) -> Result<Vec<Hit>, MemoryError> {
     let mut hits: Vec<Hit> = Vec::new();
+    let mut texts: Vec<&str> = Vec::new();
+    let mut speakers: Vec<&str> = Vec::new();
     let mut places: HashMap<Uuid, usize> = HashMap::new();
     for (batches, extra) in [(words, SCORE), (meaning, DISTANCE)] {
         for batch in batches {
-            let ids: &StringArray = column(batch, ID)?;
-            let sessions: &StringArray = column(batch, SESSION)?;
-            let times: &Int64Array = column(batch, AT)?;
+            let row = Row::of(batch)?;
             let values: &Float32Array = column(batch, extra)?;
-            for row in 0..batch.num_rows() {
-                let id = Uuid::parse_str(ids.value(row)).map_err(|error| damaged(&error.to_string()))?;
+            for number in 0..batch.num_rows() {
+                let id = row.id(number)?;
                 let place = *places.entry(id).or_insert_with(|| {
-                    let session = sessions.value(row).to_owned();
                     hits.push(Hit {
                         id,
-                        session,
-                        at: times.value(row),
+                        session: row.sessions.value(number).to_owned(),
+                        at: row.times.value(number),
                         bm25: None,
                         cosine: None,
+                        overlap: 0.0,
+                        around: None,
+                        session_words: None,
+                        session_meaning: None,
+                        words: u32::try_from(row.words.value(number)).unwrap_or_default(),
+                        states: row.states.value(number),
+                        named: None,
                     });
+                    texts.push(row.texts.value(number));
+                    speakers.push(row.speakers.value(number));
                     hits.len() - 1
                 });
                 if extra == SCORE {
-                    hits[place].bm25 = Some(values.value(row));
+                    hits[place].bm25 = Some(values.value(number));
                 } else {
-                    hits[place].cosine = Some((1.0 - values.value(row)).clamp(-1.0, 1.0));
+                    hits[place].cosine = Some((1.0 - values.value(number)).clamp(-1.0, 1.0));
                 }
             }
         }
     }
+    let named = overlap::speaker(query, &speakers);
+    for ((hit, share), speaker) in hits.iter_mut().zip(overlap::shares(query, &texts)).zip(speakers) {
+        hit.overlap = share;
+        hit.named = named.map(|name| name == speaker);
+    }
     Ok(hits)
+}
+
+/// The columns that an entry is read from.
+pub(super) const ALL: [&str; 10] = [
+    ID,
+    SESSION,
+    SPEAKER,
+    BODY,
+    WORDS,
+    STATES,
+    AT,
+    PARENT,
+    CONVERSATION,
+    VECTOR,
+];
+
+/// All rows as entries.
+pub(super) fn entries(batches: &[RecordBatch], section: &Section) -> Result<Vec<Entry>, MemoryError> {
+    let mut entries = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
+    for batch in batches {
+        let row = Row::of(batch)?;
+        let parents: &StringArray = column(batch, PARENT)?;
+        let conversations: &StringArray = column(batch, CONVERSATION)?;
+        let vectors: &FixedSizeListArray = column(batch, VECTOR)?;
+        let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        for number in 0..batch.num_rows() {
+            let vector = vectors.value(number);
+            let vector: &Float32Array = vector.as_any().downcast_ref().ok_or_else(|| damaged(VECTOR))?;
+            entries.push(Entry {
+                id: row.id(number)?,
+                parent: Uuid::parse_str(parents.value(number)).map_err(|error| damaged(&error.to_string()))?,
+                source: section.source,
+                owner: Owner {
+                    team: section.team.clone(),
+                    user: section.user.clone(),
+                    conversation: some(conversations.value(number)),
+                },
+                session: row.sessions.value(number).to_owned(),
+                speaker: some(row.speakers.value(number)),
+                text: row.texts.value(number).to_owned(),
+                words: u32::try_from(row.words.value(number)).unwrap_or_default(),
+                states: row.states.value(number),
+                vector: vector.values().to_vec(),
+                at: row.times.value(number),
+            });
+        }
+    }
+    Ok(entries)
+}
+
+/// The columns of [`FOUND`].
+struct Row<'a> {
+    ids: &'a StringArray,
+    sessions: &'a StringArray,
+    speakers: &'a StringArray,
+    texts: &'a StringArray,
+    words: &'a Int64Array,
+    states: &'a BooleanArray,
+    times: &'a Int64Array,
+}
+
+impl<'a> Row<'a> {
+    fn of(batch: &'a RecordBatch) -> Result<Self, MemoryError> {
+        Ok(Self {
+            ids: column(batch, ID)?,
+            sessions: column(batch, SESSION)?,
+            speakers: column(batch, SPEAKER)?,
+            texts: column(batch, BODY)?,
+            words: column(batch, WORDS)?,
+            states: column(batch, STATES)?,
+            times: column(batch, AT)?,
+        })
+    }
+
+    fn id(&self, number: usize) -> Result<Uuid, MemoryError> {
+        Uuid::parse_str(self.ids.value(number)).map_err(|error| damaged(&error.to_string()))
+    }
 }
 
 fn column<'a, T: Array + 'static>(batch: &'a RecordBatch, name: &str) -> Result<&'a T, MemoryError> {

@@ -1,0 +1,255 @@
+//! What the words and the meaning of a query say of the entries of some shelves.
+
+use std::collections::{HashMap, HashSet};
+
+use habit_kernels::vectors;
+use uuid::Uuid;
+
+use super::{NONE, Shelf};
+use crate::index::{Hit, Query};
+use crate::rank::words;
+
+/// BM25's constants (Robertson and Zaragoza, 2009, give 0.75 for the weight of the length and 1.2 to 2 for the saturation of
+/// repeated words). Turns are short: a second mention tells little, so that the saturation is lower.
+const K1: f32 = 0.9;
+const B: f32 = 0.75;
+
+/// What a word in a neighbour counts beside one in the entry itself.
+const WINDOW: f32 = 0.5;
+
+/// The candidates of a query among all entries of these shelves that may be read `within` a conversation or store: the best by
+/// words and the best by meaning, each once, unordered. Words are rare or common by all shelves together.
+#[must_use]
+pub fn search(shelves: &[&Shelf], within: Option<&str>, query: &Query<'_>) -> Vec<Hit> {
+    if query.limit == 0 {
+        return Vec::new();
+    }
+    let asked = Asked::of(shelves, query);
+    let mut legs: Vec<Legs<'_>> = shelves
+        .iter()
+        .map(|shelf| Legs::of(shelf, within, query, &asked))
+        .collect();
+    let mut hits = Vec::new();
+    let words = cut(legs.iter().flat_map(|leg| leg.words.iter().copied().filter(|score| *score > 0.0)), query.limit);
+    let meaning = cut(legs.iter().flat_map(|leg| leg.readable_cosines()), query.limit);
+    for leg in &mut legs {
+        leg.collect(words, meaning, &asked, &mut hits);
+    }
+    // Ties at the cut could give more than was asked for; which of them go must not depend on their order.
+    hits
+}
+
+/// The value of which `limit` ones are at least as great.
+fn cut(values: impl Iterator<Item = f32>, limit: usize) -> f32 {
+    let mut values: Vec<f32> = values.collect();
+    if values.len() <= limit {
+        return f32::MIN;
+    }
+    let (_, value, _) = values.select_nth_unstable_by(limit - 1, |a, b| b.total_cmp(a));
+    *value
+}
+
+/// What is looked for.
+struct Asked {
+    /// Stems with their rarity.
+    terms: Vec<(String, f32)>,
+    /// The one speaker who is named, if any: then what they said counts more than what was said to them.
+    speaker: Option<String>,
+    vector: Option<(Vec<i8>, f32)>,
+    /// Words of an entry with its window, in the mean.
+    length: f32,
+    /// The sum of the terms' rarity.
+    weight: f32,
+    around: bool,
+}
+
+impl Asked {
+    fn of(shelves: &[&Shelf], query: &Query<'_>) -> Self {
+        let speakers: HashSet<&str> = shelves.iter().flat_map(|shelf| shelf.speakers.iter().map(AsRef::as_ref)).collect();
+        let stems = words::content(query.text);
+        let mut named: Vec<&str> = speakers
+            .iter()
+            .copied()
+            .filter(|name| words::stems(name).iter().any(|part| stems.contains(part)))
+            .collect();
+        named.sort_unstable();
+        // Who is named tells whose words are meant, not which words: they hardly ever say their own name.
+        let names: HashSet<String> = named.iter().flat_map(|name| words::stems(name)).collect();
+        let other: Vec<String> = stems.iter().filter(|stem| !names.contains(*stem)).cloned().collect();
+        let stems = if other.is_empty() { stems } else { other };
+        let all: usize = shelves.iter().map(|shelf| shelf.live).sum();
+        let terms: Vec<(String, f32)> = stems
+            .into_iter()
+            .map(|stem| {
+                let found: usize = shelves.iter().map(|shelf| shelf.having(&stem)).sum();
+                let rarity = (1.0 + (all as f32 - found as f32 + 0.5).max(0.0) / (found as f32 + 0.5)).ln();
+                (stem, rarity)
+            })
+            .collect();
+        let total: u64 = shelves.iter().map(|shelf| shelf.length).sum();
+        let sessions: usize = shelves.iter().map(|shelf| shelf.orders.len()).sum();
+        let around = query.around;
+        let mean = total as f32 / all.max(1) as f32;
+        let neighbours = if around { 2.0 * WINDOW * (all.saturating_sub(sessions)) as f32 / all.max(1) as f32 } else { 0.0 };
+        Self {
+            weight: terms.iter().map(|(_, rarity)| rarity).sum(),
+            terms,
+            speaker: if let [one] = named[..] { Some(one.to_owned()) } else { None },
+            vector: query.vector.map(vectors::pack),
+            length: (mean * (1.0 + neighbours)).max(1.0),
+            around,
+        }
+    }
+}
+
+/// What both searches say of every entry of a shelf.
+struct Legs<'a> {
+    shelf: &'a Shelf,
+    within: Option<&'a str>,
+    /// Only entries with one of these parents.
+    parents: Option<HashSet<Uuid>>,
+    /// BM25 over the entry with its neighbours.
+    words: Vec<f32>,
+    /// The sum of the rarity of those terms that the entry itself has.
+    overlap: Vec<f32>,
+    /// Empty where there is no vector.
+    cosines: Vec<f32>,
+}
+
+impl<'a> Legs<'a> {
+    fn of(shelf: &'a Shelf, within: Option<&'a str>, query: &Query<'_>, asked: &Asked) -> Self {
+        let mut legs = Self {
+            shelf,
+            within,
+            parents: query.parents.map(|parents| parents.iter().copied().collect()),
+            words: vec![0.0; shelf.items.len()],
+            overlap: vec![0.0; shelf.items.len()],
+            cosines: Vec::new(),
+        };
+        legs.score_words(asked);
+        if let (Some((vector, step)), Some(_)) = (&asked.vector, query.vector) {
+            legs.cosines = vectors::dots(&shelf.bytes, vector);
+            for (cosine, own) in legs.cosines.iter_mut().zip(&shelf.steps) {
+                *cosine *= own * step;
+            }
+        }
+        legs
+    }
+
+    fn score_words(&mut self, asked: &Asked) {
+        let shelf = self.shelf;
+        let mut counts = vec![0.0_f32; shelf.items.len()];
+        let mut touched: Vec<u32> = Vec::new();
+        for (stem, rarity) in &asked.terms {
+            let Some(list) = shelf.terms.get(stem.as_str()) else { continue };
+            for &(place, count) in list {
+                let item = &shelf.items[place as usize];
+                if !item.live {
+                    continue;
+                }
+                self.overlap[place as usize] += rarity;
+                let mut add = |place: u32, count: f32| {
+                    let sum = &mut counts[place as usize];
+                    if *sum == 0.0 {
+                        touched.push(place);
+                    }
+                    *sum += count;
+                };
+                add(place, f32::from(count));
+                if asked.around {
+                    for neighbour in [item.before, item.after].into_iter().filter(|place| *place != NONE) {
+                        add(neighbour, WINDOW * f32::from(count));
+                    }
+                }
+            }
+            for place in touched.drain(..) {
+                let count = std::mem::take(&mut counts[place as usize]);
+                if self.readable(place) {
+                    let length = self.window_length(place, asked.around) / asked.length;
+                    self.words[place as usize] += rarity * count * (K1 + 1.0) / (count + K1 * (1.0 - B + B * length));
+                }
+            }
+        }
+    }
+
+    fn window_length(&self, place: u32, around: bool) -> f32 {
+        let item = &self.shelf.items[place as usize];
+        let of = |place: u32| {
+            let item = self.shelf.items.get(place as usize);
+            item.map_or(0.0, |item| item.length as f32)
+        };
+        let beside = if around { WINDOW * (of(item.before) + of(item.after)) } else { 0.0 };
+        item.length as f32 + beside
+    }
+
+    fn readable(&self, place: u32) -> bool {
+        let item = &self.shelf.items[place as usize];
+        item.live
+            && item.conversation.as_deref().is_none_or(|id| Some(id) == self.within)
+            && self.parents.as_ref().is_none_or(|parents| parents.contains(&item.parent))
+    }
+
+    fn readable_cosines(&self) -> impl Iterator<Item = f32> {
+        let all = self.cosines.iter().enumerate();
+        all.filter(|(place, _)| self.readable(*place as u32)).map(|(_, cosine)| *cosine)
+    }
+
+    /// Those that are among the best of either leg.
+    fn collect(&mut self, words: f32, meaning: f32, asked: &Asked, hits: &mut Vec<Hit>) {
+        let shelf = self.shelf;
+        let mut sessions: HashMap<u32, (f32, f32)> = HashMap::new();
+        for (place, item) in shelf.items.iter().enumerate() {
+            let cosine = self.cosines.get(place).copied();
+            let by_words = self.words[place] > 0.0 && self.words[place] >= words;
+            if !(by_words || cosine.is_some_and(|cosine| cosine >= meaning)) || !self.readable(place as u32) {
+                continue;
+            }
+            let (session_words, session_meaning) = *sessions.entry(item.session).or_insert_with(|| self.session(item.session));
+            let cosine_at = |place: u32| self.cosines.get(place as usize).copied().unwrap_or_default();
+            hits.push(Hit {
+                id: item.id,
+                session: shelf.orders[item.session as usize].0.to_string(),
+                at: item.at,
+                bm25: (self.words[place] > 0.0).then_some(self.words[place]),
+                cosine,
+                overlap: if asked.weight > 0.0 { self.overlap[place] / asked.weight } else { 0.0 },
+                around: cosine.map(|_| f32::midpoint(cosine_at(item.before), cosine_at(item.after))),
+                session_words: Some(session_words),
+                session_meaning: cosine.map(|_| session_meaning),
+                words: item.words,
+                states: item.states,
+                named: asked.speaker.as_deref().map(|name| {
+                    item.speaker.is_some_and(|speaker| shelf.speakers.get(usize::from(speaker)).is_some_and(|own| **own == *name))
+                }),
+            });
+        }
+    }
+
+    /// The means of the three best of a session, by words and by meaning. Divided by three even where there are fewer:
+    /// one near turn doesn't make a session about it.
+    fn session(&self, session: u32) -> (f32, f32) {
+        let order = &self.shelf.orders[session as usize].1;
+        let mean = |value: &dyn Fn(u32) -> f32| {
+            let mut best = [0.0_f32; 3];
+            for place in order.iter().filter(|place| self.readable(**place)) {
+                let value = value(*place);
+                if value > best[2] {
+                    best[2] = value;
+                    best.sort_by(|a, b| b.total_cmp(a));
+                }
+            }
+            best.iter().sum::<f32>() / 3.0
+        };
+        (
+            mean(&|place| self.words[place as usize]),
+            mean(&|place| self.cosines.get(place as usize).copied().unwrap_or_default()),
+        )
+    }
+}
+
+impl Shelf {
+    /// Entries that have a stem; removed ones may still be counted for a while, which no score notices.
+    fn having(&self, stem: &str) -> usize {
+        self.terms.get(stem).map_or(0, Vec::len)
+    }
+}

@@ -1,0 +1,306 @@
+//! [`Shelves`]: an index that keeps in memory what is being asked for, in front of one that keeps everything on disk. What
+//! is persisted is the other index's alone; a shelf is filled from it at the first search, kept up with every write, and
+//! let go when the memory is needed. Until a shelf is filled, and where an owner has more than fits, the other one answers.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use uuid::Uuid;
+
+use super::shelf::{self, Shelf};
+use crate::error::MemoryError;
+use crate::index::{Entry, Hit, Index, Query, Removal, Section, within};
+use crate::scope::Scope;
+
+/// How long a search waits for its shelf to be filled, which takes about 10 ms for a thousand entries; after that the other
+/// index answers this one.
+const PATIENCE: Duration = Duration::from_millis(60);
+
+/// About what an entry takes in memory, to know beforehand whether an owner's entries fit: its vector's bytes and this.
+const ENTRY: usize = 500;
+
+/// Up to this many entries a search is over before it would be worth handing it to another thread.
+const INLINE: usize = 20_000;
+
+/// An index in memory over one on disk.
+pub struct Shelves {
+    inner: Arc<dyn Index>,
+    shared: Arc<Shared>,
+    /// Fillings under way; they end with the index.
+    filling: Mutex<JoinSet<()>>,
+    /// How much memory all shelves may take together.
+    budget: usize,
+    dimensions: usize,
+}
+
+#[derive(Default)]
+struct Shared {
+    cells: Mutex<HashMap<Section, Arc<Cell>>>,
+    clock: AtomicU64,
+}
+
+struct Cell {
+    state: Mutex<State>,
+    filled: watch::Sender<bool>,
+    used: AtomicU64,
+}
+
+enum State {
+    /// Being read from the other index; what is written meanwhile comes after it.
+    Filling(Vec<Change>),
+    /// In memory.
+    Ready(Arc<RwLock<Shelf>>),
+    /// More than fits, or it could not be read: the other index answers.
+    Absent,
+}
+
+enum Change {
+    Put(Box<Entry>),
+    Remove(Uuid),
+}
+
+impl Shelves {
+    /// Over this index, with so much memory (in bytes) for all shelves; 0 keeps none.
+    #[must_use]
+    pub fn new(inner: Arc<dyn Index>, dimensions: usize, budget: usize) -> Self {
+        Self {
+            inner,
+            shared: Arc::default(),
+            filling: Mutex::default(),
+            budget,
+            dimensions,
+        }
+    }
+
+    /// The shelf of a section, if it is filled, or is soon.
+    async fn shelf(&self, section: &Section) -> Option<Arc<RwLock<Shelf>>> {
+        let cell = self.cell(section);
+        cell.used.store(self.shared.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        if let Some(ready) = cell.ready() {
+            return Some(ready);
+        }
+        let mut filled = cell.filled.subscribe();
+        drop(tokio::time::timeout(PATIENCE, filled.wait_for(|filled| *filled)).await);
+        cell.ready()
+    }
+
+    /// The cell of a section; a new one is being filled from now on.
+    fn cell(&self, section: &Section) -> Arc<Cell> {
+        let mut cells = lock(&self.shared.cells);
+        if let Some(cell) = cells.get(section) {
+            return Arc::clone(cell);
+        }
+        let cell = Arc::new(Cell {
+            state: Mutex::new(State::Filling(Vec::new())),
+            filled: watch::Sender::new(false),
+            used: AtomicU64::new(0),
+        });
+        cells.insert(section.clone(), Arc::clone(&cell));
+        drop(cells);
+        let (inner, shared, budget) = (Arc::clone(&self.inner), Arc::clone(&self.shared), self.budget);
+        let most = budget / (self.dimensions + ENTRY);
+        let (section, filling) = (section.clone(), Arc::clone(&cell));
+        let mut tasks = lock(&self.filling);
+        while tasks.try_join_next().is_some() {}
+        tasks.spawn(async move {
+            let entries = inner.entries(&section, most).await;
+            filling.fill(entries).await;
+            shared.let_go(budget);
+        });
+        cell
+    }
+
+    /// Writes to those shelves that there are.
+    fn change(&self, section: &Section, change: Change) {
+        let cell = lock(&self.shared.cells).get(section).cloned();
+        if let Some(cell) = cell {
+            cell.change(change);
+        }
+    }
+}
+
+impl Shared {
+    /// Lets go of shelves, longest unused first, until the rest fits.
+    fn let_go(&self, budget: usize) {
+        let mut cells = lock(&self.cells);
+        let mut sizes: Vec<(u64, usize, Section)> = cells
+            .iter()
+            .filter_map(|(section, cell)| {
+                let bytes = read(&*cell.ready()?).bytes();
+                Some((cell.used.load(Ordering::Relaxed), bytes, section.clone()))
+            })
+            .collect();
+        sizes.sort_by_key(|(used, ..)| *used);
+        let mut total: usize = sizes.iter().map(|(_, bytes, _)| bytes).sum();
+        for (_, bytes, section) in sizes {
+            if total <= budget {
+                return;
+            }
+            cells.remove(&section);
+            total -= bytes;
+        }
+    }
+}
+
+impl Cell {
+    fn ready(&self) -> Option<Arc<RwLock<Shelf>>> {
+        match &*lock(&self.state) {
+            State::Ready(shelf) => Some(Arc::clone(shelf)),
+            _ => None,
+        }
+    }
+
+    async fn fill(&self, entries: Result<Option<Vec<Entry>>, MemoryError>) {
+        let entries = match entries {
+            Ok(Some(entries)) => entries,
+            Ok(None) => return self.give_up(),
+            Err(error) => {
+                tracing::warn!("a part of the index can't be held in memory, searches of it are slower: {error}");
+                return self.give_up();
+            }
+        };
+        let build = move || {
+            let mut shelf = Shelf::default();
+            for entry in &entries {
+                shelf.put(entry);
+            }
+            shelf
+        };
+        let Ok(mut shelf) = tokio::task::spawn_blocking(build).await else {
+            return self.give_up();
+        };
+        let mut state = lock(&self.state);
+        if let State::Filling(changes) = &mut *state {
+            for change in changes.drain(..) {
+                apply(&mut shelf, change);
+            }
+            *state = State::Ready(Arc::new(RwLock::new(shelf)));
+        }
+        drop(state);
+        self.filled.send_replace(true);
+    }
+
+    fn give_up(&self) {
+        *lock(&self.state) = State::Absent;
+        self.filled.send_replace(true);
+    }
+
+    fn change(&self, change: Change) {
+        let mut state = lock(&self.state);
+        match &mut *state {
+            State::Filling(changes) => changes.push(change),
+            State::Ready(shelf) => apply(&mut shelf.write().unwrap_or_else(PoisonError::into_inner), change),
+            State::Absent => {}
+        }
+    }
+}
+
+fn apply(shelf: &mut Shelf, change: Change) {
+    match change {
+        Change::Put(entry) => shelf.put(&entry),
+        Change::Remove(parent) => shelf.remove(parent),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read(shelf: &RwLock<Shelf>) -> std::sync::RwLockReadGuard<'_, Shelf> {
+    shelf.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Searches shelves that are in memory.
+async fn search(shelves: Vec<Arc<RwLock<Shelf>>>, scope: &Scope, query: &Query<'_>) -> Vec<Hit> {
+    let size: usize = shelves.iter().map(|shelf| read(shelf).len()).sum();
+    if size <= INLINE {
+        return search_now(&shelves, within(scope, query.source), query);
+    }
+    let inside = within(scope, query.source).map(str::to_owned);
+    let parents = query.parents.map(<[Uuid]>::to_vec);
+    let (text, vector) = (query.text.to_owned(), query.vector.map(<[f32]>::to_vec));
+    let (source, limit, around) = (query.source, query.limit, query.around);
+    let work = tokio::task::spawn_blocking(move || {
+        let query = Query {
+            source,
+            text: &text,
+            vector: vector.as_deref(),
+            parents: parents.as_deref(),
+            limit,
+            around,
+        };
+        search_now(&shelves, inside.as_deref(), &query)
+    });
+    work.await.unwrap_or_default()
+}
+
+fn search_now(shelves: &[Arc<RwLock<Shelf>>], inside: Option<&str>, query: &Query<'_>) -> Vec<Hit> {
+    let shelves: Vec<_> = shelves.iter().map(|shelf| read(shelf)).collect();
+    let shelves: Vec<&Shelf> = shelves.iter().map(|shelf| &**shelf).collect();
+    shelf::search(&shelves, inside, query)
+}
+
+#[async_trait]
+impl Index for Shelves {
+    async fn upsert(&self, entries: Vec<Entry>) -> Result<(), MemoryError> {
+        self.inner.upsert(entries.clone()).await?;
+        for entry in entries {
+            let section = Section::of(&entry);
+            self.change(&section, Change::Put(Box::new(entry)));
+        }
+        Ok(())
+    }
+
+    async fn search(&self, scope: &Scope, query: Query<'_>) -> Result<Vec<Hit>, MemoryError> {
+        // Also says what is wrong with a vector.
+        if query.limit == 0 || query.vector.is_some_and(|vector| vector.len() != self.dimensions) || self.budget == 0 {
+            return self.inner.search(scope, query).await;
+        }
+        let [own, team] = Section::readable(scope, query.source);
+        let (own, team) = tokio::join!(self.shelf(&own), self.shelf(&team));
+        match (own, team) {
+            (Some(own), Some(team)) => Ok(search(vec![own, team], scope, &query).await),
+            _ => self.inner.search(scope, query).await,
+        }
+    }
+
+    async fn remove(&self, removal: Removal) -> Result<(), MemoryError> {
+        self.inner.remove(removal.clone()).await?;
+        match removal {
+            Removal::All => lock(&self.shared.cells).clear(),
+            Removal::Parents { team, parents } => {
+                let cells = lock(&self.shared.cells);
+                let cells: Vec<Arc<Cell>> = cells
+                    .iter()
+                    .filter(|(section, _)| section.team == team)
+                    .map(|(_, cell)| Arc::clone(cell))
+                    .collect();
+                for cell in cells {
+                    for parent in &parents {
+                        cell.change(Change::Remove(*parent));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn entries(&self, section: &Section, most: usize) -> Result<Option<Vec<Entry>>, MemoryError> {
+        self.inner.entries(section, most).await
+    }
+
+    async fn len(&self) -> Result<u64, MemoryError> {
+        self.inner.len().await
+    }
+
+    async fn optimize(&self) -> Result<(), MemoryError> {
+        self.inner.optimize().await?;
+        self.shared.let_go(self.budget);
+        Ok(())
+    }
+}
