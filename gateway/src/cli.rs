@@ -9,6 +9,10 @@ use figment::value::Value;
 
 use crate::config::{Config, ConfigError, Sources};
 
+mod eval;
+
+pub use eval::Eval;
+
 const EXAMPLES: &str = "\
 Start here:
   habit serve                          serve a small model on http://127.0.0.1:8420, print a key and a snippet
@@ -81,6 +85,9 @@ pub enum Command {
     Keys(Keys),
     /// Rebuild the search index from the record
     Reindex(Target),
+    /// Measure how well it does
+    #[command(subcommand)]
+    Eval(Eval),
     /// Print the API's description (OpenAPI, YAML)
     Openapi,
 }

@@ -9,6 +9,7 @@ pub mod banner;
 pub mod chat;
 pub mod client;
 pub mod documents;
+pub mod eval;
 pub mod ingest;
 pub mod keys;
 pub mod models;
@@ -33,6 +34,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Models(what) => models::run(&common, what).await?,
         Command::Keys(what) => keys::run(&common, what).await?,
         Command::Reindex(target) => reindex::run(&common, target).await?,
+        Command::Eval(what) => eval::run(&common, what).await?,
         Command::Openapi => {
             let yaml = crate::openapi::yaml().map_err(|error| anyhow::anyhow!("{error}"))?;
             print!("{yaml}");
