@@ -96,8 +96,8 @@ impl Weights {
 /// Where "near enough" begins. Absolute values, so that a question which nothing fits gets nothing.
 ///
 /// What speaks for a candidate is twice its cosine plus the share of the question's content words that it has (see
-/// [`Hit::overlap`]). For all-MiniLM-L6-v2 and LoCoMo: of questions put to the memory of other people four in five stay
-/// below [`Floor::default`]'s `best` with every candidate, of questions whose evidence is there one in a thousand.
+/// [`Hit::overlap`]). For all-MiniLM-L6-v2 and LoCoMo: of questions put to the memory of other people four in five and
+/// more stay below [`Floor::default`]'s `best` with every candidate, of questions whose evidence is there two in a thousand.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Floor {
     /// What must speak for the best candidate: below, nothing is shown at all.
@@ -116,8 +116,8 @@ pub struct Floor {
 impl Default for Floor {
     fn default() -> Self {
         Self {
-            best: 1.1,
-            each: 0.4,
+            best: 1.0,
+            each: 0.2,
             words: 0.5,
             words_alone: 0.6,
             relative: 0.5,

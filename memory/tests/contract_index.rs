@@ -2,11 +2,13 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use habit_memory::index::{Entry, Index, Owner, Query, Removal};
 use habit_memory::passage::SourceKind;
 use habit_memory::store::lance::LanceIndex;
 use habit_memory::store::ram_index::RamIndex;
+use habit_memory::store::shelves::Shelves;
 use habit_memory::{MemoryError, Scope};
 use uuid::Uuid;
 
@@ -355,6 +357,77 @@ async fn odd_queries_are_harmless(index: &dyn Index) {
 #[tokio::test]
 async fn ram_keeps_the_laws() {
     laws(&RamIndex::new(DIMENSIONS)).await;
+}
+
+#[tokio::test]
+async fn shelves_keep_the_laws() {
+    for budget in [0, 1 << 20] {
+        let dir = tempfile::tempdir().unwrap();
+        let inner = Arc::new(LanceIndex::open(dir.path(), DIMENSIONS, "test@1").await.unwrap());
+        laws(&Shelves::new(inner, DIMENSIONS, budget)).await;
+    }
+    laws(&Shelves::new(Arc::new(RamIndex::new(DIMENSIONS)), DIMENSIONS, 1 << 20)).await;
+}
+
+/// What fits is held in memory and let go again; what was there before, what comes later and what is removed are right
+/// wherever they are searched.
+#[tokio::test]
+async fn shelves_follow_what_is_behind_them() {
+    let inner = Arc::new(RamIndex::new(DIMENSIONS));
+    let users: Vec<Scope> = (0..6).map(|n| scope("red", &format!("user{n}"))).collect();
+    let mut old = Vec::new();
+    for user in &users {
+        for n in 0..8 {
+            let entry = entry(of(user), &format!("buoy number{n}"), towards(n, 0.1));
+            old.push((user, entry.id));
+            inner.upsert(vec![entry]).await.unwrap();
+        }
+    }
+    // Room for about two of the six.
+    let shelves = Shelves::new(inner, DIMENSIONS, 10_000);
+    for round in 0..3 {
+        for user in &users {
+            let expected: HashSet<Uuid> = old.iter().filter(|(owner, _)| owner == &user).map(|(_, id)| *id).collect();
+            let query = ask("buoy", None, 100);
+            assert_eq!(found(&shelves, user, query).await, expected, "round {round}");
+        }
+        let late = entry(of(&users[round]), "a late buoy", towards(1, 0.0));
+        let (gone, team) = (old[round * 8].1, users[0].team().to_owned());
+        let parents = vec![gone];
+        shelves.remove(Removal::Parents { team, parents }).await.unwrap();
+        old.retain(|(_, id)| *id != gone);
+        old.push((&users[round], late.id));
+        shelves.upsert(vec![late]).await.unwrap();
+    }
+}
+
+/// Neighbours of a session count where that is asked for, whatever order they came in.
+#[tokio::test]
+async fn what_stands_beside_counts() {
+    let index = RamIndex::new(DIMENSIONS);
+    let me = scope("red", "ann");
+    let said = |at: i64, session: &str, text: &str| Entry {
+        at,
+        session: session.to_owned(),
+        ..entry(of(&me), text, towards(at as usize, 0.0))
+    };
+    let question = said(1, "one", "Which instrument do you play?");
+    let answer = said(2, "one", "The cello, since I was nine");
+    let elsewhere = said(3, "two", "The oboe, since I was ten");
+    index
+        .upsert(vec![answer.clone(), elsewhere.clone(), question.clone()])
+        .await
+        .unwrap();
+    let query = ask("instrument", None, 10);
+    assert_eq!(found(&index, &me, query.clone()).await, HashSet::from([question.id]));
+    let around = Query { around: true, ..query };
+    assert_eq!(
+        found(&index, &me, around.clone()).await,
+        HashSet::from([question.id, answer.id])
+    );
+    let (team, parents) = ("red".to_owned(), vec![question.id]);
+    index.remove(Removal::Parents { team, parents }).await.unwrap();
+    assert_eq!(found(&index, &me, around).await, HashSet::new());
 }
 
 #[tokio::test]
