@@ -19,7 +19,7 @@ use habit_memory::journal::Journal;
 use habit_memory::objects::{self, Objects};
 use habit_memory::store::lance::LanceIndex;
 use habit_memory::store::sea::SeaJournal;
-use habit_memory::store::shelves::Shelves;
+use habit_memory::store::shelves::{Lexicon, Shelves};
 
 use self::own::Own;
 use crate::app::{App, MemoryParts};
@@ -107,7 +107,8 @@ pub async fn build(
             _ => LanceIndex::open(&folder, embedder.dimensions(), embedder.id()).await?,
         };
         let budget = config.memory.index_mb.saturating_mul(1024 * 1024);
-        let index = Shelves::new(Arc::new(index), embedder.dimensions(), budget);
+        let lexicon = Lexicon::new(Arc::clone(&embedder));
+        let index = Shelves::new(Arc::new(index), embedder.dimensions(), budget).with_lexicon(lexicon);
         memory = Some(Remembering {
             objects: Arc::new(journal.objects(Arc::clone(&clock))),
             journal: Arc::new(journal),

@@ -76,7 +76,7 @@ impl Index for RamIndex {
         let kept = self.kept();
         let sections = Section::readable(scope, query.source);
         let shelves: Vec<&Shelf> = sections.iter().filter_map(|section| kept.shelves.get(section)).collect();
-        Ok(shelf::search(&shelves, within(scope, query.source), &query))
+        Ok(shelf::search(&shelves, within(scope, query.source), &query, &shelf::Alike::new()))
     }
 
     async fn remove(&self, removal: Removal) -> Result<(), MemoryError> {

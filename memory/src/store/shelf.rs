@@ -13,6 +13,9 @@ use crate::rank::words;
 
 mod search;
 
+/// For a stem, others that count for it, each with what it is worth beside it (0 to 1), the best first.
+pub type Alike = HashMap<String, Vec<(String, f32)>>;
+
 pub use search::search;
 
 /// No entry: before the first and after the last of a conversation.

@@ -12,10 +12,15 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::shelf::{self, Shelf};
+use super::shelf::{self, Alike, Shelf};
 use crate::error::MemoryError;
 use crate::index::{Entry, Hit, Index, Query, Removal, Section, within};
+use crate::passage::SourceKind;
 use crate::scope::Scope;
+
+mod lexicon;
+
+pub use lexicon::Lexicon;
 
 /// How long a search waits for its shelf to be filled, which takes about 10 ms for a thousand entries; after that the other
 /// index answers this one.
@@ -23,6 +28,9 @@ const PATIENCE: Duration = Duration::from_millis(60);
 
 /// About what an entry takes in memory, to know beforehand whether an owner's entries fit: its vector's bytes and this.
 const ENTRY: usize = 500;
+
+/// Entries whose words are learnt together.
+const LEARNT: usize = 256;
 
 /// Up to this many entries a search is over before it would be worth handing it to another thread.
 const INLINE: usize = 20_000;
@@ -36,6 +44,8 @@ pub struct Shelves {
     /// How much memory all shelves may take together.
     budget: usize,
     dimensions: usize,
+    /// Which words of turns are alike, if that is to count.
+    lexicon: Option<Arc<Lexicon>>,
 }
 
 #[derive(Default)]
@@ -74,6 +84,16 @@ impl Shelves {
             filling: Mutex::default(),
             budget,
             dimensions,
+            lexicon: None,
+        }
+    }
+
+    /// The same, in which words of turns also find those that mean nearly the same.
+    #[must_use]
+    pub fn with_lexicon(self, lexicon: Lexicon) -> Self {
+        Self {
+            lexicon: Some(Arc::new(lexicon)),
+            ..self
         }
     }
 
@@ -104,13 +124,24 @@ impl Shelves {
         drop(cells);
         let (inner, shared, budget) = (Arc::clone(&self.inner), Arc::clone(&self.shared), self.budget);
         let most = budget / (self.dimensions + ENTRY);
+        let lexicon = self.lexicon.clone().filter(|_| section.source == SourceKind::Recalled);
         let (section, filling) = (section.clone(), Arc::clone(&cell));
         let mut tasks = lock(&self.filling);
         while tasks.try_join_next().is_some() {}
         tasks.spawn(async move {
             let entries = inner.entries(&section, most).await;
+            let texts: Vec<String> = match (&lexicon, &entries) {
+                (Some(_), Ok(Some(entries))) => entries.iter().map(|entry| entry.text.clone()).collect(),
+                _ => Vec::new(),
+            };
             filling.fill(entries).await;
             shared.let_go(budget);
+            // Last, because it takes longest, and a search does without.
+            if let Some(lexicon) = lexicon {
+                for texts in texts.chunks(LEARNT) {
+                    lexicon.learn(&texts.iter().map(String::as_str).collect::<Vec<_>>()).await;
+                }
+            }
         });
         cell
     }
@@ -216,10 +247,10 @@ fn read(shelf: &RwLock<Shelf>) -> std::sync::RwLockReadGuard<'_, Shelf> {
 }
 
 /// Searches shelves that are in memory.
-async fn search(shelves: Vec<Arc<RwLock<Shelf>>>, scope: &Scope, query: &Query<'_>) -> Vec<Hit> {
+async fn search(shelves: Vec<Arc<RwLock<Shelf>>>, scope: &Scope, query: &Query<'_>, alike: Alike) -> Vec<Hit> {
     let size: usize = shelves.iter().map(|shelf| read(shelf).len()).sum();
     if size <= INLINE {
-        return search_now(&shelves, within(scope, query.source), query);
+        return search_now(&shelves, within(scope, query.source), query, &alike);
     }
     let inside = within(scope, query.source).map(str::to_owned);
     let parents = query.parents.map(<[Uuid]>::to_vec);
@@ -234,21 +265,25 @@ async fn search(shelves: Vec<Arc<RwLock<Shelf>>>, scope: &Scope, query: &Query<'
             limit,
             around,
         };
-        search_now(&shelves, inside.as_deref(), &query)
+        search_now(&shelves, inside.as_deref(), &query, &alike)
     });
     work.await.unwrap_or_default()
 }
 
-fn search_now(shelves: &[Arc<RwLock<Shelf>>], inside: Option<&str>, query: &Query<'_>) -> Vec<Hit> {
+fn search_now(shelves: &[Arc<RwLock<Shelf>>], inside: Option<&str>, query: &Query<'_>, alike: &Alike) -> Vec<Hit> {
     let shelves: Vec<_> = shelves.iter().map(|shelf| read(shelf)).collect();
     let shelves: Vec<&Shelf> = shelves.iter().map(|shelf| &**shelf).collect();
-    shelf::search(&shelves, inside, query)
+    shelf::search(&shelves, inside, query, alike)
 }
 
 #[async_trait]
 impl Index for Shelves {
     async fn upsert(&self, entries: Vec<Entry>) -> Result<(), MemoryError> {
         self.inner.upsert(entries.clone()).await?;
+        if let Some(lexicon) = &self.lexicon {
+            let turns = entries.iter().filter(|entry| entry.source == SourceKind::Recalled);
+            lexicon.learn(&turns.map(|entry| entry.text.as_str()).collect::<Vec<_>>()).await;
+        }
         for entry in entries {
             let section = Section::of(&entry);
             self.change(&section, Change::Put(Box::new(entry)));
@@ -264,7 +299,14 @@ impl Index for Shelves {
         let [own, team] = Section::readable(scope, query.source);
         let (own, team) = tokio::join!(self.shelf(&own), self.shelf(&team));
         match (own, team) {
-            (Some(own), Some(team)) => Ok(search(vec![own, team], scope, &query).await),
+            (Some(own), Some(team)) => {
+                let lexicon = self.lexicon.as_ref().filter(|_| query.source == SourceKind::Recalled);
+                let alike = match lexicon {
+                    Some(lexicon) => lexicon.alike(query.text).await,
+                    None => Alike::new(),
+                };
+                Ok(search(vec![own, team], scope, &query, alike).await)
+            }
             _ => self.inner.search(scope, query).await,
         }
     }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use habit_kernels::vectors;
 use uuid::Uuid;
 
-use super::{NONE, Shelf};
+use super::{Alike, NONE, Shelf};
 use crate::index::{Hit, Query};
 use crate::rank::words;
 
@@ -17,14 +17,17 @@ const B: f32 = 0.75;
 /// What a word in a neighbour counts beside one in the entry itself.
 const WINDOW: f32 = 0.5;
 
+/// Words alike that are looked for beside each of the question's.
+const ALIKE: usize = 8;
+
 /// The candidates of a query among all entries of these shelves that may be read `within` a conversation or store: the best by
-/// words and the best by meaning, each once, unordered. Words are rare or common by all shelves together.
+/// words (and by those that are `alike`) and the best by meaning, each once, unordered. Words are rare or common by all shelves together.
 #[must_use]
-pub fn search(shelves: &[&Shelf], within: Option<&str>, query: &Query<'_>) -> Vec<Hit> {
+pub fn search(shelves: &[&Shelf], within: Option<&str>, query: &Query<'_>, alike: &Alike) -> Vec<Hit> {
     if query.limit == 0 {
         return Vec::new();
     }
-    let asked = Asked::of(shelves, query);
+    let asked = Asked::of(shelves, query, alike);
     let mut legs: Vec<Legs<'_>> = shelves
         .iter()
         .map(|shelf| Legs::of(shelf, within, query, &asked))
@@ -51,8 +54,7 @@ fn cut(values: impl Iterator<Item = f32>, limit: usize) -> f32 {
 
 /// What is looked for.
 struct Asked {
-    /// Stems with their rarity.
-    terms: Vec<(String, f32)>,
+    terms: Vec<Term>,
     /// The one speaker who is named, if any: then what they said counts more than what was said to them.
     speaker: Option<String>,
     vector: Option<(Vec<i8>, f32)>,
@@ -63,8 +65,16 @@ struct Asked {
     around: bool,
 }
 
+/// A word of the question.
+struct Term {
+    /// How rare it is.
+    rarity: f32,
+    /// Its stem, and those that are alike and on the shelves, each with its rarity times what it is worth.
+    stems: Vec<(String, f32)>,
+}
+
 impl Asked {
-    fn of(shelves: &[&Shelf], query: &Query<'_>) -> Self {
+    fn of(shelves: &[&Shelf], query: &Query<'_>, alike: &Alike) -> Self {
         let speakers: HashSet<&str> = shelves.iter().flat_map(|shelf| shelf.speakers.iter().map(AsRef::as_ref)).collect();
         let stems = words::content(query.text);
         let mut named: Vec<&str> = speakers
@@ -78,12 +88,20 @@ impl Asked {
         let other: Vec<String> = stems.iter().filter(|stem| !names.contains(*stem)).cloned().collect();
         let stems = if other.is_empty() { stems } else { other };
         let all: usize = shelves.iter().map(|shelf| shelf.live).sum();
-        let terms: Vec<(String, f32)> = stems
+        let found = |stem: &str| -> usize { shelves.iter().map(|shelf| shelf.having(stem)).sum() };
+        let rarity = |stem: &str| {
+            let found = found(stem) as f32;
+            (1.0 + (all as f32 - found + 0.5).max(0.0) / (found + 0.5)).ln()
+        };
+        let terms: Vec<Term> = stems
             .into_iter()
             .map(|stem| {
-                let found: usize = shelves.iter().map(|shelf| shelf.having(&stem)).sum();
-                let rarity = (1.0 + (all as f32 - found as f32 + 0.5).max(0.0) / (found as f32 + 0.5)).ln();
-                (stem, rarity)
+                let own = rarity(&stem);
+                let alike = alike.get(&stem).map_or(&[][..], Vec::as_slice).iter();
+                let alike = alike.filter(|(stem, _)| found(stem) > 0).take(ALIKE);
+                let alike = alike.map(|(stem, worth)| (stem.clone(), worth * rarity(stem)));
+                let stems = std::iter::once((stem, own)).chain(alike).collect();
+                Term { rarity: own, stems }
             })
             .collect();
         let total: u64 = shelves.iter().map(|shelf| shelf.length).sum();
@@ -92,7 +110,7 @@ impl Asked {
         let mean = total as f32 / all.max(1) as f32;
         let neighbours = if around { 2.0 * WINDOW * (all.saturating_sub(sessions)) as f32 / all.max(1) as f32 } else { 0.0 };
         Self {
-            weight: terms.iter().map(|(_, rarity)| rarity).sum(),
+            weight: terms.iter().map(|term| term.rarity).sum(),
             terms,
             speaker: if let [one] = named[..] { Some(one.to_owned()) } else { None },
             vector: query.vector.map(vectors::pack),
@@ -137,36 +155,57 @@ impl<'a> Legs<'a> {
     }
 
     fn score_words(&mut self, asked: &Asked) {
-        let shelf = self.shelf;
-        let mut counts = vec![0.0_f32; shelf.items.len()];
-        let mut touched: Vec<u32> = Vec::new();
-        for (stem, rarity) in &asked.terms {
-            let Some(list) = shelf.terms.get(stem.as_str()) else { continue };
-            for &(place, count) in list {
-                let item = &shelf.items[place as usize];
-                if !item.live {
-                    continue;
+        let size = self.shelf.items.len();
+        let mut counts = vec![0.0_f32; size];
+        // A word and those alike are one: of them, the one that scores best counts.
+        let mut best = vec![0.0_f32; size];
+        let (mut touched, mut scored) = (Vec::new(), Vec::new());
+        for term in &asked.terms {
+            for (number, (stem, weight)) in term.stems.iter().enumerate() {
+                self.count(stem, asked.around, &mut counts, &mut touched);
+                if number == 0 {
+                    for (place, _) in self.shelf.terms.get(stem.as_str()).into_iter().flatten() {
+                        self.overlap[*place as usize] += term.rarity;
+                    }
                 }
-                self.overlap[place as usize] += rarity;
-                let mut add = |place: u32, count: f32| {
-                    let sum = &mut counts[place as usize];
-                    if *sum == 0.0 {
-                        touched.push(place);
+                for place in touched.drain(..) {
+                    let count = std::mem::take(&mut counts[place as usize]);
+                    if !self.readable(place) {
+                        continue;
                     }
-                    *sum += count;
-                };
-                add(place, f32::from(count));
-                if asked.around {
-                    for neighbour in [item.before, item.after].into_iter().filter(|place| *place != NONE) {
-                        add(neighbour, WINDOW * f32::from(count));
+                    let length = self.window_length(place, asked.around) / asked.length;
+                    let score = weight * count * (K1 + 1.0) / (count + K1 * (1.0 - B + B * length));
+                    let most = &mut best[place as usize];
+                    if *most == 0.0 {
+                        scored.push(place);
                     }
+                    *most = most.max(score);
                 }
             }
-            for place in touched.drain(..) {
-                let count = std::mem::take(&mut counts[place as usize]);
-                if self.readable(place) {
-                    let length = self.window_length(place, asked.around) / asked.length;
-                    self.words[place as usize] += rarity * count * (K1 + 1.0) / (count + K1 * (1.0 - B + B * length));
+            for place in scored.drain(..) {
+                self.words[place as usize] += std::mem::take(&mut best[place as usize]);
+            }
+        }
+    }
+
+    /// How often a stem is in each entry and, for less, beside it; `touched` are those where it is.
+    fn count(&self, stem: &str, around: bool, counts: &mut [f32], touched: &mut Vec<u32>) {
+        for &(place, count) in self.shelf.terms.get(stem).into_iter().flatten() {
+            let item = &self.shelf.items[place as usize];
+            if !item.live {
+                continue;
+            }
+            let mut add = |place: u32, count: f32| {
+                let sum = &mut counts[place as usize];
+                if *sum == 0.0 {
+                    touched.push(place);
+                }
+                *sum += count;
+            };
+            add(place, f32::from(count));
+            if around {
+                for neighbour in [item.before, item.after].into_iter().filter(|place| *place != NONE) {
+                    add(neighbour, WINDOW * f32::from(count));
                 }
             }
         }

@@ -1,0 +1,203 @@
+//! [`Lexicon`]: which words mean nearly the same, by the embedder's vectors of single words: "pet" leads to "dog". It learns the
+//! words of what is recalled and of what is asked, is shared by all shelves, and lives in memory only: a word that was said
+//! must not outlive on the disk what it was said in.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use habit_engine::Embedder;
+use habit_kernels::vectors;
+
+use crate::rank::words;
+use crate::store::shelf::Alike;
+
+/// Words that are learnt at most: about what a language has in daily use, in some 15 MB. The rest stands for itself.
+const MOST: usize = 30_000;
+
+/// Words that are embedded together: few, so that a question that comes meanwhile waits some milliseconds at most.
+const BATCH: usize = 16;
+
+/// Unknown words of a question that are learnt while it waits; more would keep it waiting.
+const WHILE_ASKED: usize = 4;
+
+/// From this cosine on, words count as alike. For all-MiniLM-L6-v2: pet and cat 0.67, trip and visit 0.68, hobby and thing
+/// 0.52, car and matter 0.52.
+const ALIKE: f32 = 0.6;
+
+/// What a word that is alike counts beside the word itself, times their cosine.
+const WORTH: f32 = 0.7;
+
+/// Words alike that are kept for a word.
+const KEPT: usize = 24;
+
+/// Letters that a word has: shorter ones are hardly words, longer ones are no words.
+const LETTERS: std::ops::RangeInclusive<usize> = 3..=20;
+
+/// See the module.
+pub struct Lexicon {
+    embedder: Arc<dyn Embedder>,
+    known: Mutex<Known>,
+}
+
+#[derive(Default)]
+struct Known {
+    places: HashMap<String, usize>,
+    stems: Vec<String>,
+    bytes: Vec<i8>,
+    steps: Vec<f32>,
+    /// By stem, the places of those alike with their cosines, and how many words were looked at.
+    near: HashMap<String, (usize, Vec<(usize, f32)>)>,
+}
+
+impl Lexicon {
+    /// An empty one.
+    #[must_use]
+    pub fn new(embedder: Arc<dyn Embedder>) -> Self {
+        Self {
+            embedder,
+            known: Mutex::default(),
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Learns the words of these texts. Words that can't be embedded now are met again another time.
+    pub async fn learn(&self, texts: &[&str]) {
+        let new = {
+            let known = self.known();
+            let room = MOST.saturating_sub(known.stems.len());
+            let mut new = known.new_words(texts);
+            new.truncate(room);
+            new
+        };
+        for batch in new.chunks(BATCH) {
+            self.take(batch).await;
+        }
+    }
+
+    async fn take(&self, new: &[(String, String)]) {
+        let forms = new.iter().map(|(_, form)| form.clone()).collect();
+        let Ok(vectors) = self.embedder.embed(forms).await else { return };
+        let mut known = self.known();
+        for ((stem, _), vector) in new.iter().zip(vectors) {
+            known.add(stem, &vector);
+        }
+    }
+
+    /// The words alike of a question's words.
+    pub async fn alike(&self, question: &str) -> Alike {
+        let mut new = self.known().new_words(&[question]);
+        new.truncate(WHILE_ASKED);
+        if !new.is_empty() {
+            self.take(&new).await;
+        }
+        let mut known = self.known();
+        let stems = words::content(question).into_iter();
+        stems
+            .filter_map(|stem| {
+                let alike = known.alike(&stem);
+                (!alike.is_empty()).then_some((stem, alike))
+            })
+            .collect()
+    }
+}
+
+impl Known {
+    /// Stems that are not known, each with the first form in which it is met.
+    fn new_words(&self, texts: &[&str]) -> Vec<(String, String)> {
+        let mut seen = HashSet::new();
+        let mut new = Vec::new();
+        for word in texts.iter().flat_map(|text| text.split(|c: char| !c.is_alphabetic())) {
+            if !LETTERS.contains(&word.chars().count()) {
+                continue;
+            }
+            let stem = words::stem(word);
+            if words::carries_content(&stem) && !self.places.contains_key(&stem) && seen.insert(stem.clone()) {
+                new.push((stem, word.to_lowercase()));
+            }
+        }
+        new
+    }
+
+    fn add(&mut self, stem: &str, vector: &[f32]) {
+        if self.places.contains_key(stem) || self.stems.len() >= MOST {
+            return;
+        }
+        let (bytes, step) = vectors::pack(vector);
+        self.places.insert(stem.to_owned(), self.stems.len());
+        self.stems.push(stem.to_owned());
+        self.bytes.extend(bytes);
+        self.steps.push(step);
+    }
+
+    fn alike(&mut self, stem: &str) -> Vec<(String, f32)> {
+        let Some(&own) = self.places.get(stem) else {
+            return Vec::new();
+        };
+        let dimensions = self.bytes.len() / self.stems.len();
+        let (mut seen, mut near) = self.near.remove(stem).unwrap_or_default();
+        // Only those that were learnt since the last time.
+        let vector = &self.bytes[own * dimensions..][..dimensions];
+        let products = vectors::dots(&self.bytes[seen * dimensions..], vector);
+        for (product, place) in products.into_iter().zip(seen..) {
+            let cosine = product * self.steps[place] * self.steps[own];
+            if cosine >= ALIKE && place != own {
+                near.push((place, cosine));
+            }
+        }
+        seen = self.stems.len();
+        near.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+        near.truncate(KEPT);
+        let named = near.iter().map(|(place, cosine)| (self.stems[*place].clone(), WORTH * cosine));
+        let named = named.collect();
+        self.near.insert(stem.to_owned(), (seen, near));
+        named
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+    use habit_engine::EngineError;
+
+    use super::*;
+
+    /// Words with the same first letter are alike.
+    struct ByLetter;
+
+    #[async_trait]
+    impl Embedder for ByLetter {
+        async fn embed(&self, texts: Vec<String>) -> Result<Vec<Vec<f32>>, EngineError> {
+            let vector = |text: &String| {
+                let mut vector = vec![0.0; 26];
+                let letter = text.bytes().next().unwrap_or(b'a') - b'a';
+                vector[usize::from(letter) % 26] = 1.0;
+                vector
+            };
+            Ok(texts.iter().map(vector).collect())
+        }
+
+        fn dimensions(&self) -> usize {
+            26
+        }
+
+        fn id(&self) -> &'static str {
+            "letters"
+        }
+    }
+
+    #[tokio::test]
+    async fn learns_what_is_met_and_finds_what_was_learnt_later() {
+        let lexicon = Lexicon::new(Arc::new(ByLetter));
+        lexicon.learn(&["Two cats, and a 4-legged dog; is it my cat?"]).await;
+        let alike = lexicon.alike("Is there a camel?").await;
+        assert_eq!(alike["camel"].iter().map(|(stem, _)| stem.as_str()).collect::<Vec<_>>(), ["cat"]);
+        assert!(alike["camel"][0].1 < 0.71, "worth less than the word itself");
+        lexicon.learn(&["cows, camels and donkeys"]).await;
+        let alike = lexicon.alike("Is there a camel, or 42?").await;
+        assert_eq!(alike["camel"].iter().map(|(stem, _)| stem.as_str()).collect::<Vec<_>>(), ["cat", "cow"]);
+        assert_eq!(alike.len(), 1);
+    }
+}
