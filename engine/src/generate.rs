@@ -6,6 +6,7 @@
 pub(crate) mod channel;
 pub(crate) mod detokenize;
 pub(crate) mod grammar;
+mod instruct;
 pub(crate) mod language;
 pub(crate) mod logprobs;
 pub(crate) mod options;

@@ -41,6 +41,8 @@ pub(crate) struct Extras {
 pub(crate) struct TemplateOptions {
     /// Instead of the model's own.
     pub(crate) source: Option<String>,
+    /// The instruction that the dialogue is put into (`chat_instruct_command`); `<|prompt|>` is the dialogue.
+    pub(crate) command: Option<String>,
     /// What the template may ask for besides messages and tools, such as `enable_thinking`.
     pub(crate) arguments: Map<String, Value>,
     /// The prompt ends within the last message, which the reply goes on with.
@@ -160,6 +162,16 @@ fn template(extra: &Map<String, Value>) -> Result<TemplateOptions, EngineError> 
             return Err(rejected("chat_template", message));
         }
     };
+    let command = match get("chat_instruct_command") {
+        None => None,
+        Some(Value::String(command)) => Some(command.clone()),
+        Some(_) => {
+            return Err(rejected(
+                "chat_instruct_command",
+                "chat_instruct_command must be a string",
+            ));
+        }
+    };
     let mut arguments = match get("chat_template_kwargs") {
         None => Map::new(),
         Some(Value::Object(arguments)) => arguments.clone(),
@@ -193,6 +205,7 @@ fn template(extra: &Map<String, Value>) -> Result<TemplateOptions, EngineError> 
         return Err(rejected("continue_final_message", message));
     }
     Ok(TemplateOptions {
+        command,
         source,
         arguments,
         continues,

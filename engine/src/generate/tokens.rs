@@ -109,8 +109,7 @@ impl ChatTokens {
                 thinks: None,
             });
         }
-        let template = self.template(&extras.template)?;
-        let text = self.rendered(&template, &request.messages, &extras.tools, &extras.template)?;
+        let (template, text) = self.written(&request.messages, &extras.tools, &extras.template)?;
         let source = template.source();
         Ok(Prompt {
             // The template writes the special tokens itself.
@@ -125,7 +124,7 @@ impl ChatTokens {
         })
     }
 
-    fn template(&self, options: &TemplateOptions) -> Result<Cow<'_, ChatTemplate>, EngineError> {
+    pub(super) fn template(&self, options: &TemplateOptions) -> Result<Cow<'_, ChatTemplate>, EngineError> {
         let Some(source) = &options.source else {
             return Ok(Cow::Borrowed(&self.template));
         };
@@ -135,7 +134,7 @@ impl ChatTokens {
     }
 
     /// The prompt's text.
-    fn rendered(
+    pub(super) fn rendered(
         &self,
         template: &ChatTemplate,
         messages: &[Message],
@@ -231,6 +230,7 @@ impl ChatTokens {
             "reasoning_effort",
             "add_generation_prompt",
             "continue_final_message",
+            "chat_instruct_command",
         ];
         let named = request.extra.iter().filter(|(key, _)| relevant.contains(&key.as_str()));
         let extra: Map<String, Value> = named.map(|(key, value)| (key.clone(), value.clone())).collect();
@@ -274,9 +274,8 @@ impl TokenCounter for ChatTokens {
             let ids = self.prompt(request, &extras)?.ids;
             return Ok(self.decode(&ids));
         }
-        let template = self.template(&extras.template)?;
-        self.rendered(&template, &request.messages, &extras.tools, &extras.template)
-            .map(Some)
+        let (_, text) = self.written(&request.messages, &extras.tools, &extras.template)?;
+        Ok(Some(text))
     }
 
     fn context_window(&self) -> usize {
@@ -463,6 +462,33 @@ pub(crate) mod tests {
         assert_eq!(TokenCounter::encode(&tokens, "hello<end>"), Some(vec![4, 1]));
         assert_eq!(tokens.decode(&[4, 1]).expect("text"), "hello <end>");
         assert_eq!(tokens.decode(&[900]), None);
+    }
+
+    #[test]
+    fn a_dialogue_can_be_put_into_an_instruction() {
+        let messages = [Message::new(Role::User, "hello"), Message::new(Role::Assistant, "end")];
+        let extra = |continues: bool| {
+            json!({"chat_template": "{% for m in messages %}{{ m.role }}: {{ m.content }}|{% endfor %}",
+                "chat_instruct_command": "go on: <|prompt|>", "continue_final_message": continues})
+        };
+        let tokens = tokens();
+        let asked = |continues| {
+            tokens
+                .render(&request(&messages, extra(continues)))
+                .expect("a prompt")
+                .expect("text")
+        };
+        assert_eq!(
+            asked(false),
+            "<start>user go on: user: hello|assistant: end|<end><start>assistant"
+        );
+        assert_eq!(asked(true), "<start>user go on: user: hello|<end><start>assistant end");
+        assert!(
+            tokens
+                .count_request(&request(&messages, extra(false)))
+                .expect("a count")
+                > 10
+        );
     }
 
     #[test]
