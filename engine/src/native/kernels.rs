@@ -28,20 +28,17 @@ pub(super) fn fold(sums: &Lanes) -> f32 {
     ((a + e) + (c + g)) + ((b + f) + (d + h))
 }
 
-/// `R` packed rows times one vector, unpacked on the way: for a single token, where a weight is used once.
+/// A packed row times one vector, unpacked on the way: for a single token, where a weight is used once and what counts
+/// is to read memory in one straight line. One row at a time, because the compiler gathers numbers across several.
 #[inline(never)]
-pub(super) fn dots<B: Block, const R: usize>(rows: [&[B]; R], x: &[[f32; BLOCK]], out: &mut [Lanes; R]) {
-    let mut sums = [[0.0; LANES]; R];
-    let blocks = x.len();
-    let rows = rows.map(|row| &row[..blocks]);
-    for block in 0..blocks {
-        for row in 0..R {
-            let weights = rows[row][block].unpack();
-            for part in 0..BLOCK / LANES {
-                for lane in 0..LANES {
-                    let at = part * LANES + lane;
-                    sums[row][lane] = weights[at].mul_add(x[block][at], sums[row][lane]);
-                }
+pub(super) fn dot<B: Block>(row: &[B], x: &[[f32; BLOCK]], out: &mut Lanes) {
+    let mut sums = [0.0; LANES];
+    for (row, x) in row.iter().zip(x) {
+        let weights = row.unpack();
+        for part in 0..BLOCK / LANES {
+            for lane in 0..LANES {
+                let at = part * LANES + lane;
+                sums[lane] = weights[at].mul_add(x[at], sums[lane]);
             }
         }
     }

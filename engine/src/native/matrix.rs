@@ -3,9 +3,9 @@
 use rayon::prelude::*;
 
 use super::block::{BLOCK, Block, Brain, Half, Q4, Q8, Single};
-use super::kernels::{LANES, Lanes, dots, fold, tile, unpack};
+use super::kernels::{LANES, Lanes, dot, fold, tile, unpack};
 
-/// Rows that are computed together: what fits in the registers.
+/// Rows that are computed together for several tokens: what fits in the registers.
 const ROWS: usize = 4;
 
 /// Tasks a thread in one product: enough that a thread which is held up does not hold up all.
@@ -152,20 +152,10 @@ fn product<B: Block>(rows: &[B], columns: usize, x: &[f32], outs: &mut [&mut [f3
 /// Packed rows times one vector.
 fn single<B: Block>(rows: &[B], per_row: usize, x: &[f32], out: &mut [f32]) {
     let (x, _) = x.as_chunks::<BLOCK>();
-    for (rows, out) in rows.chunks(ROWS * per_row).zip(out.chunks_mut(ROWS)) {
-        if out.len() == ROWS {
-            let mut sums = [[0.0; LANES]; ROWS];
-            dots::<B, ROWS>(split(rows, per_row), x, &mut sums);
-            for (out, sums) in out.iter_mut().zip(&sums) {
-                *out = fold(sums);
-            }
-        } else {
-            for (row, out) in rows.chunks_exact(per_row).zip(out) {
-                let mut sums = [[0.0; LANES]];
-                dots::<B, 1>([row], x, &mut sums);
-                *out = fold(&sums[0]);
-            }
-        }
+    for (row, out) in rows.chunks_exact(per_row).zip(out) {
+        let mut sums = [0.0; LANES];
+        dot(row, x, &mut sums);
+        *out = fold(&sums);
     }
 }
 
