@@ -145,7 +145,7 @@ impl Native {
         self.send(Job {
             tokens,
             limit: 0,
-            owner: None,
+            owner: String::new(),
             work: Work::Logits(Vec::new(), answer),
         })?;
         let logits = logits.await.map_err(|_| broken())?;
@@ -197,7 +197,7 @@ impl Engine for Native {
         self.send(Job {
             tokens,
             limit,
-            owner: None,
+            owner: String::new(),
             work: Work::Reply(Box::new(reply)),
         })?;
         Ok(stream(pieces))

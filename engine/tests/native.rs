@@ -69,6 +69,7 @@ async fn read(mut stream: DeltaStream) -> Result<Reply, EngineError> {
                 assert!(stream.next().await.is_none(), "nothing follows the end");
                 return Ok(Reply { text, reason, usage });
             }
+            Delta::StopString(_) => {}
             other => panic!("{other:?}"),
         }
     }
@@ -165,7 +166,6 @@ async fn logits_are_those_of_the_reference_and_the_same_in_any_chunk() {
         panic!("a GGUF file")
     };
     let engine = Native::load(model, NativeOptions::default()).await.expect("an engine");
-    let counter = engine.token_counter(&engine.models()[0].id).expect("a counter");
     let question = ask(&engine, "Why is the sky blue? Explain in two sentences.");
     let answer = reply(
         &engine,
@@ -175,8 +175,7 @@ async fn logits_are_those_of_the_reference_and_the_same_in_any_chunk() {
         },
     )
     .await;
-    let prompt = habit_engine::TokenCounter::encode(&*counter, "The sky is blue because")
-        .unwrap_or_else(|| (0..40).map(|n| 500 + n * 7).collect());
+    let prompt: Vec<u32> = (0..40).map(|n| 500 + n * 7).collect();
     assert!(answer.usage.completion_tokens >= 30, "{answer:?}");
 
     let mut file = std::fs::File::open(path).expect("a file");
@@ -200,10 +199,8 @@ async fn logits_are_those_of_the_reference_and_the_same_in_any_chunk() {
         let want: Vec<f32> = logits.to_vec1().expect("floats");
         let rows = engine.prompt_logits(tokens.clone()).await.expect("logits");
         let got = rows.last().expect("a row");
-        let mean = |row: &[f32]| row.iter().sum::<f32>() / row.len() as f32;
         let difference = got.iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         worst = worst.max(difference);
-        assert!((mean(got) - mean(&want)).abs() < 0.5);
         let best = |row: &[f32]| (0u32..).zip(row).max_by(|a, b| a.1.total_cmp(b.1)).expect("a token").0;
         assert_eq!(best(got), best(&want), "step {step}");
         tokens.push(best(got));

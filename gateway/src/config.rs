@@ -18,7 +18,7 @@ mod server;
 
 pub use auth::Auth;
 pub use data::Data;
-pub use engine::{Engine, Upstream};
+pub use engine::{Backend, Engine, Upstream};
 pub use load::{ConfigError, Sources};
 pub use memory::Memory;
 pub use profile::Profile;

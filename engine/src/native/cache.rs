@@ -16,7 +16,7 @@ pub(super) struct PrefixCache {
 }
 
 struct Entry {
-    owner: Option<String>,
+    owner: String,
     tokens: Vec<u32>,
     kv: Kv,
     used: u64,
@@ -34,10 +34,10 @@ impl PrefixCache {
     }
 
     /// The longest beginning of `tokens` that is here, without their last: its logits are wanted.
-    pub(super) fn find(&mut self, owner: Option<&str>, tokens: &[u32]) -> Kv {
+    pub(super) fn find(&mut self, owner: &str, tokens: &[u32]) -> Kv {
         let most = tokens.len().saturating_sub(1);
         self.clock += 1;
-        let fits = self.entries.iter_mut().filter(|entry| entry.owner.as_deref() == owner);
+        let fits = self.entries.iter_mut().filter(|entry| entry.owner == owner);
         let best = fits.map(|entry| (common(&entry.tokens, &tokens[..most]), entry));
         match best.max_by_key(|(length, _)| *length) {
             Some((length, entry)) if length > 0 => {
@@ -49,7 +49,7 @@ impl PrefixCache {
     }
 
     /// Keeps what was computed for `tokens`.
-    pub(super) fn keep(&mut self, owner: Option<String>, tokens: &[u32], kv: &Kv) {
+    pub(super) fn keep(&mut self, owner: String, tokens: &[u32], kv: &Kv) {
         if self.budget == 0 || kv.len() == 0 {
             return;
         }
@@ -118,48 +118,48 @@ mod tests {
     #[test]
     fn the_longest_beginning_is_found_from_any_branch() {
         let mut cache = PrefixCache::new(LAYOUT, u64::MAX);
-        cache.keep(None, &tokens(0, 50), &kv(50));
+        cache.keep(String::new(), &tokens(0, 50), &kv(50));
         let branch = [tokens(0, 40), tokens(90, 140)].concat();
-        cache.keep(None, &branch, &kv(90));
-        assert_eq!(cache.find(None, &[&branch[..60], &[7]].concat()).len(), 60);
-        assert_eq!(cache.find(None, &tokens(0, 200)).len(), 50);
+        cache.keep(String::new(), &branch, &kv(90));
+        assert_eq!(cache.find("", &[&branch[..60], &[7]].concat()).len(), 60);
+        assert_eq!(cache.find("", &tokens(0, 200)).len(), 50);
         // The last token is always computed.
-        assert_eq!(cache.find(None, &tokens(0, 50)).len(), 49);
-        assert_eq!(cache.find(None, &tokens(1, 50)).len(), 0);
+        assert_eq!(cache.find("", &tokens(0, 50)).len(), 49);
+        assert_eq!(cache.find("", &tokens(1, 50)).len(), 0);
     }
 
     #[test]
     fn owners_do_not_see_each_other() {
         let mut cache = PrefixCache::new(LAYOUT, u64::MAX);
-        cache.keep(Some("a".into()), &tokens(0, 50), &kv(50));
-        assert_eq!(cache.find(Some("b"), &tokens(0, 60)).len(), 0);
-        assert_eq!(cache.find(None, &tokens(0, 60)).len(), 0);
-        assert_eq!(cache.find(Some("a"), &tokens(0, 60)).len(), 50);
+        cache.keep("a".into(), &tokens(0, 50), &kv(50));
+        assert_eq!(cache.find("b", &tokens(0, 60)).len(), 0);
+        assert_eq!(cache.find("", &tokens(0, 60)).len(), 0);
+        assert_eq!(cache.find("a", &tokens(0, 60)).len(), 50);
     }
 
     #[test]
     fn the_budget_holds_and_the_oldest_goes() {
         let page = LAYOUT.page_bytes();
         let mut cache = PrefixCache::new(LAYOUT, 4 * page);
-        cache.keep(None, &tokens(100, 164), &kv(64));
-        cache.keep(None, &tokens(200, 264), &kv(64));
-        assert_eq!(cache.find(None, &tokens(100, 170)).len(), 64);
-        cache.keep(None, &tokens(300, 332), &kv(32));
+        cache.keep(String::new(), &tokens(100, 164), &kv(64));
+        cache.keep(String::new(), &tokens(200, 264), &kv(64));
+        assert_eq!(cache.find("", &tokens(100, 170)).len(), 64);
+        cache.keep(String::new(), &tokens(300, 332), &kv(32));
         assert!(cache.bytes() <= 4 * page);
-        assert_eq!(cache.find(None, &tokens(200, 270)).len(), 0);
-        assert_eq!(cache.find(None, &tokens(100, 170)).len(), 64);
+        assert_eq!(cache.find("", &tokens(200, 270)).len(), 0);
+        assert_eq!(cache.find("", &tokens(100, 170)).len(), 64);
         // What continues an entry replaces it; a beginning of one adds nothing.
-        cache.keep(None, &tokens(300, 340), &kv(40));
-        cache.keep(None, &tokens(300, 310), &kv(10));
+        cache.keep(String::new(), &tokens(300, 340), &kv(40));
+        cache.keep(String::new(), &tokens(300, 310), &kv(10));
         assert_eq!(cache.entries.len(), 2);
-        cache.keep(None, &tokens(500, 900), &kv(400));
+        cache.keep(String::new(), &tokens(500, 900), &kv(400));
         assert!(cache.bytes() <= 4 * page);
     }
 
     #[test]
     fn without_a_budget_nothing_is_kept() {
         let mut cache = PrefixCache::new(LAYOUT, 0);
-        cache.keep(None, &tokens(0, 50), &kv(50));
-        assert_eq!(cache.find(None, &tokens(0, 60)).len(), 0);
+        cache.keep(String::new(), &tokens(0, 50), &kv(50));
+        assert_eq!(cache.find("", &tokens(0, 60)).len(), 0);
     }
 }

@@ -29,7 +29,7 @@ pub(super) struct Job {
     /// Tokens that may follow.
     pub(super) limit: usize,
     /// Whose it is; see [`PrefixCache`].
-    pub(super) owner: Option<String>,
+    pub(super) owner: String,
     pub(super) work: Work,
 }
 
@@ -57,7 +57,7 @@ struct Running {
     kv: Kv,
     /// Bytes that its keys and values may come to.
     reserved: u64,
-    owner: Option<String>,
+    owner: String,
     work: Work,
 }
 
@@ -136,7 +136,7 @@ impl Scheduler {
                 work: job.work,
             };
             if let Work::Reply(reply) = &mut running.work {
-                running.kv = self.cache.find(running.owner.as_deref(), &running.tokens);
+                running.kv = self.cache.find(&running.owner, &running.tokens);
                 reply.cached_tokens = running.kv.len();
             }
             self.running.push(running);

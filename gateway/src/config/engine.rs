@@ -19,18 +19,35 @@ pub struct Engine {
     /// Bits a weight, 16, 8 or 4: a finer model is quantised to it once, and takes less memory. Unset, it stays as its
     /// files have it.
     pub bits: Option<u8>,
+    /// What computes a model in this process.
+    pub backend: Backend,
     /// A server to ask instead of running a model here.
     pub upstream: Upstream,
     /// Processor threads for the model; 0 takes all cores. Fewer leave room for other programs.
     pub threads: usize,
-    /// Replies made at the same time; 0 takes what suits: one for a model in this process (two would share the cores and
-    /// each take twice as long), 64 for an upstream, which has its own limit.
+    /// Replies made at the same time; 0 takes what suits: eight for a model that Habit's own engine runs (together they
+    /// are several times as fast as one by one), one for mistral.rs (two would each take twice as long), 64 for an
+    /// upstream, which has its own limit.
     pub max_running: usize,
     /// Requests that wait for their turn before new ones are told to come back later (429).
     pub max_waiting: usize,
     /// Tokens that prompt and reply may have together, where less than the model's own limit is wanted (to save
     /// memory). Unset, it is the model's.
     pub context_window: Option<usize>,
+}
+
+/// What computes a model in this process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Backend {
+    /// Habit's own engine where it can run the model (GGUF files of llama's and Qwen's dense layouts: it is faster on
+    /// processors and runs several replies together), else mistral.rs.
+    #[default]
+    Auto,
+    /// Habit's own engine, or an error.
+    Native,
+    /// mistral.rs.
+    MistralRs,
 }
 
 /// An OpenAI-compatible server.
@@ -51,6 +68,7 @@ impl Default for Engine {
             model: "default".to_owned(),
             profile: None,
             bits: None,
+            backend: Backend::default(),
             upstream: Upstream::default(),
             threads: 0,
             max_running: 0,

@@ -4,16 +4,18 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use async_trait::async_trait;
-use habit_engine::Engine;
 use habit_engine::admission::Admission;
 use habit_engine::models::fit::{Dimensions, available_memory};
 use habit_engine::models::{Kind, LocalModel, Progress, Store};
+use habit_engine::native::{Native, NativeOptions};
+use habit_engine::{Engine, EngineError};
 
-use crate::config;
+use crate::config::{self, Backend};
 use crate::loader::Load;
 
-/// Replies at the same time from a model in this process (see `engine.max_running`).
-const OWN_RUNNING: usize = 1;
+/// The most memory for the keys and values of replies in the making, in bytes: eight long ones of a small model. Less
+/// where half of what is free is less.
+const RUNNING_BYTES: u64 = 4 << 30;
 
 /// Models of the store, run here.
 pub(super) struct Own {
@@ -29,11 +31,11 @@ impl Load for Own {
             .prepared(wanted)
             .await
             .with_context(|| format!("the model `{name}`"))?;
-        let engine = run(wanted, model)
+        let (engine, suited) = run(wanted, model)
             .await
             .with_context(|| format!("the model `{name}`"))?;
         let running = if wanted.max_running == 0 {
-            OWN_RUNNING
+            suited
         } else {
             wanted.max_running
         };
@@ -64,20 +66,56 @@ impl Own {
     }
 }
 
-#[cfg(feature = "embedded")]
-async fn run(wanted: &config::Engine, model: LocalModel) -> anyhow::Result<Arc<dyn Engine>> {
-    use habit_engine::embedded::{Embedded, EmbeddedOptions, check_cpu};
+/// The engine that the settings ask for, and how many replies at the same time suit it.
+async fn run(wanted: &config::Engine, model: LocalModel) -> anyhow::Result<(Arc<dyn Engine>, usize)> {
+    #[cfg(feature = "embedded")]
+    habit_engine::embedded::check_cpu()?;
+    if wanted.backend == Backend::MistralRs {
+        return mistralrs(wanted, model).await;
+    }
+    let id = model.id.clone();
+    match (native(wanted, model.clone()).await, wanted.backend) {
+        (Ok(engine), _) => Ok((Arc::new(engine), parallel(wanted))),
+        (Err(error), Backend::Native) => Err(error.into()),
+        (Err(error), _) => {
+            tracing::info!(model = id, %error, "mistral.rs runs this model");
+            mistralrs(wanted, model).await
+        }
+    }
+}
 
-    check_cpu()?;
+async fn native(wanted: &config::Engine, model: LocalModel) -> Result<Native, EngineError> {
+    let options = NativeOptions {
+        threads: (wanted.threads > 0).then_some(wanted.threads),
+        context_window: wanted.context_window,
+        parallel: parallel(wanted),
+        running_bytes: RUNNING_BYTES.min(available_memory() / 2),
+        ..NativeOptions::default()
+    };
+    Native::load(model, options).await
+}
+
+/// Replies that the native engine advances together: as many as are let in.
+fn parallel(wanted: &config::Engine) -> usize {
+    match wanted.max_running {
+        0 => Native::PARALLEL,
+        running => running,
+    }
+}
+
+#[cfg(feature = "embedded")]
+async fn mistralrs(wanted: &config::Engine, model: LocalModel) -> anyhow::Result<(Arc<dyn Engine>, usize)> {
+    use habit_engine::embedded::{Embedded, EmbeddedOptions};
+
     let options = EmbeddedOptions {
         threads: (wanted.threads > 0).then_some(wanted.threads),
         context_window: wanted.context_window,
         ..EmbeddedOptions::default()
     };
-    Ok(Arc::new(Embedded::load(model, options).await?))
+    Ok((Arc::new(Embedded::load(model, options).await?), Embedded::PARALLEL))
 }
 
 #[cfg(not(feature = "embedded"))]
-async fn run(_: &config::Engine, _: LocalModel) -> anyhow::Result<Arc<dyn Engine>> {
-    anyhow::bail!("this habit was built without an engine of its own; name a server with --upstream URL")
+async fn mistralrs(_: &config::Engine, _: LocalModel) -> anyhow::Result<(Arc<dyn Engine>, usize)> {
+    anyhow::bail!("this habit was built without mistral.rs; take a GGUF model, or name a server with --upstream URL")
 }
