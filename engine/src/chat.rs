@@ -125,6 +125,17 @@ pub struct Sampling {
     pub seed: Option<u64>,
 }
 
+/// How long a request may be kept waiting by others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Priority {
+    /// Someone waits for the reply.
+    #[default]
+    Interactive,
+    /// Nobody does: it runs when no interactive request waits.
+    Background,
+}
+
 /// What is asked of an engine: one conversation, one reply.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ChatRequest {
@@ -140,6 +151,12 @@ pub struct ChatRequest {
     pub stop: Vec<String>,
     /// The most tokens that the reply may have; `None` is whatever the context window leaves.
     pub max_tokens: Option<usize>,
+    /// On whose behalf: where requests wait, each of these has its turn. Empty is one of them too. Never sent on.
+    pub tenant: String,
+    /// Whether someone waits for the reply. Never sent on.
+    pub priority: Priority,
+    /// Whether memory is in the messages: such a request goes only to engines that may see it.
+    pub holds_memory: bool,
     /// Fields that this vocabulary does not name (`tools`, `response_format`, …), in OpenAI's shape: passed on to
     /// upstreams as they came. An engine that can't honour one that changes the answer must refuse it.
     pub extra: Map<String, Value>,

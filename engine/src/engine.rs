@@ -36,6 +36,24 @@ pub enum Health {
     Unavailable(String),
 }
 
+/// What an engine has to do now.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Load {
+    /// Replies being made.
+    pub running: usize,
+    /// Replies that may be made at the same time; 0 where nothing bounds them.
+    pub max_running: usize,
+    /// Requests that wait for a place, background ones included.
+    pub waiting: usize,
+    /// Of them, those of [`Priority::Background`](crate::Priority::Background).
+    pub waiting_background: usize,
+    /// Requests that may wait.
+    pub max_waiting: usize,
+}
+
+/// The name that, like an empty one, stands for whatever an engine serves first.
+pub const DEFAULT: &str = "default";
+
 /// Something that answers conversations.
 ///
 /// Laws:
@@ -74,6 +92,27 @@ pub trait Engine: Send + Sync {
 
     /// Whether it can answer now.
     async fn health(&self) -> Health;
+
+    /// Whether it serves a model of exactly this name. Asked for every request: worth an answer without copies.
+    fn serves(&self, model: &str) -> bool {
+        self.models().iter().any(|info| info.id == model)
+    }
+
+    /// The model that a name means: the first one for [`DEFAULT`] and the empty name, unless a model is really called
+    /// that; where there are aliases, what they stand for. A name that means nothing comes back as it is.
+    fn resolve(&self, name: &str) -> String {
+        if !name.is_empty() && name != DEFAULT {
+            return name.to_owned();
+        }
+        let models = self.models();
+        let named = models.iter().find(|info| info.id == name).or(models.first());
+        named.map_or_else(|| name.to_owned(), |info| info.id.clone())
+    }
+
+    /// What it has to do now; nothing, where it doesn't count.
+    fn load(&self) -> Load {
+        Load::default()
+    }
 }
 
 /// Counts tokens as one model does.

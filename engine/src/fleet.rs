@@ -1,91 +1,151 @@
-//! Maps model names to engines, and swaps an engine for another while replies run.
+//! Several engines under one roof: finds those that serve a model, asks the one with the least to do, goes on to the
+//! next while nothing of a reply has come, and swaps engines while replies run.
+//!
+//! [`member`] is one engine with what is known of its state, [`balance`] the order in which members are asked,
+//! [`attempt`] one request on its way through them, [`patience`] how long a silent one is waited for, [`watch`] the
+//! health checks in the background.
+
+mod attempt;
+mod balance;
+pub mod member;
+pub mod patience;
+mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
-use crate::{ChatRequest, DeltaStream, Engine, EngineError, Health, ModelInfo, TokenCounter};
-
-/// The name that means the fleet's default model, as the empty name does.
-pub const DEFAULT: &str = "default";
+use self::attempt::Attempt;
+pub use self::member::{Member, MemberOptions, Report};
+use crate::engine::DEFAULT;
+use crate::{ChatRequest, DeltaStream, Engine, EngineError, Health, Load, ModelInfo, TokenCounter};
 
 /// Engines under one roof. Lookups take no lock; a running reply keeps the engine that it began with.
 #[derive(Default)]
 pub struct Fleet {
     table: ArcSwap<Table>,
+    /// Counts requests that several members could answer.
+    turn: AtomicUsize,
 }
 
 #[derive(Clone, Default)]
 struct Table {
-    /// In order: an earlier engine wins a name that two serve.
-    engines: Vec<Arc<dyn Engine>>,
+    /// In order: an earlier member's first model is the default.
+    members: Vec<Arc<Member>>,
+    names: Names,
+}
+
+/// What names mean besides the models' own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Names {
     /// Another name -> the model's name.
-    aliases: Vec<(String, String)>,
-    default: Option<String>,
+    pub aliases: Vec<(String, String)>,
+    /// The model (or alias) that the empty name and `default` mean; the first member's first, if it is not set.
+    pub default: Option<String>,
 }
 
 impl Fleet {
     /// A fleet of these engines. The default is the first model of the first one.
     #[must_use]
     pub fn new(engines: Vec<Arc<dyn Engine>>) -> Self {
+        Self::of(
+            engines.iter().map(Member::own).map(Arc::new).collect(),
+            Names::default(),
+        )
+    }
+
+    /// A fleet of these members.
+    #[must_use]
+    pub fn of(members: Vec<Arc<Member>>, names: Names) -> Self {
         Self {
-            table: ArcSwap::from_pointee(Table {
-                engines,
-                ..Table::default()
-            }),
+            table: ArcSwap::from_pointee(Table { members, names }),
+            turn: AtomicUsize::new(0),
         }
     }
 
-    /// Adds an engine with all the models that it serves, now and later.
+    /// Adds an engine of this process with all the models that it serves, now and later.
     pub fn add(&self, engine: &Arc<dyn Engine>) {
-        self.change(|table| table.engines.push(Arc::clone(engine)));
+        let member = Arc::new(Member::own(engine));
+        self.change(|table| {
+            // Before the remote ones: what runs here is the default.
+            let at = table.members.iter().take_while(|member| !member.is_remote()).count();
+            table.members.insert(at, Arc::clone(&member));
+        });
     }
 
     /// Gives a model another name. A later alias of the same name replaces it.
     pub fn alias(&self, name: &str, model: &str) {
         self.change(|table| {
-            table.aliases.retain(|(known, _)| known != name);
-            table.aliases.push((name.to_owned(), model.to_owned()));
+            table.names.aliases.retain(|(known, _)| known != name);
+            table.names.aliases.push((name.to_owned(), model.to_owned()));
         });
     }
 
     /// Sets the model (or alias) that the empty name and `default` mean.
     pub fn set_default(&self, name: &str) {
-        self.change(|table| table.default = Some(name.to_owned()));
+        self.change(|table| table.names.default = Some(name.to_owned()));
     }
 
     /// Puts `engine` in the place of the one that serves `model` now, for all requests from here on; gives the old one
     /// back. With no such model, the engine is added.
     pub fn replace(&self, model: &str, engine: &Arc<dyn Engine>) -> Option<Arc<dyn Engine>> {
+        let member = Arc::new(Member::own(engine));
         let mut old = None;
         self.change(|table| {
             // The change may run again if another one came between.
             old = None;
-            if let Some(place) = table
-                .engines
-                .iter_mut()
-                .find(|candidate| serves(candidate.as_ref(), model))
-            {
-                old = Some(std::mem::replace(place, Arc::clone(engine)));
+            if let Some(place) = table.members.iter_mut().find(|candidate| candidate.serves(model)) {
+                old = Some(std::mem::replace(place, Arc::clone(&member)));
             } else {
-                table.engines.push(Arc::clone(engine));
+                table.members.push(Arc::clone(&member));
             }
         });
-        old
+        old.map(|member| member.engine())
     }
 
     /// Takes the engine that serves `model` out of the fleet, with all its models.
     pub fn remove(&self, model: &str) -> Option<Arc<dyn Engine>> {
         let mut old = None;
         self.change(|table| {
-            let place = table
-                .engines
-                .iter()
-                .position(|candidate| serves(candidate.as_ref(), model));
-            old = place.map(|place| table.engines.remove(place));
+            let place = table.members.iter().position(|candidate| candidate.serves(model));
+            old = place.map(|place| table.members.remove(place));
         });
-        old
+        old.map(|member| member.engine())
+    }
+
+    /// Replaces all remote members, and the names, at once; engines of this process stay. Replies of members that go
+    /// run on to their end.
+    pub fn set_remote(&self, remote: &[Arc<Member>], names: &Names) {
+        self.change(|table| {
+            table.members.retain(|member| !member.is_remote());
+            table.members.extend(remote.iter().map(Arc::clone));
+            table.names = names.clone();
+        });
+    }
+
+    /// The members, in order.
+    #[must_use]
+    pub fn members(&self) -> Vec<Arc<Member>> {
+        self.table.load().members.clone()
+    }
+
+    /// How every member is, and what it has to do.
+    pub async fn reports(&self) -> Vec<Report> {
+        let members = self.members();
+        futures::future::join_all(members.iter().map(|member| member.report())).await
+    }
+
+    /// Whether memory may be put before this model: whether a member that serves it now may see it.
+    #[must_use]
+    pub fn may_see_memory(&self, model: &str) -> bool {
+        let table = self.table.load();
+        let Ok(model) = table.find(model) else { return false };
+        let now = Instant::now();
+        let mut serving = table.members.iter().filter(|member| member.serves(&model));
+        serving.any(|member| member.sees_memory() && member.is_ready(now))
     }
 
     fn change(&self, mut change: impl FnMut(&mut Table)) {
@@ -97,34 +157,39 @@ impl Fleet {
     }
 }
 
-fn serves(engine: &dyn Engine, model: &str) -> bool {
-    engine.models().iter().any(|info| info.id == model)
-}
-
 impl Table {
-    /// The engine for a name, and the name by which that engine knows the model.
-    fn find(&self, name: &str) -> Result<(&Arc<dyn Engine>, String), EngineError> {
+    fn serves(&self, model: &str) -> bool {
+        self.members.iter().any(|member| member.serves(model))
+    }
+
+    /// The model that a name means, if it is served here.
+    fn find(&self, name: &str) -> Result<String, EngineError> {
         let model = self.model(name).ok_or_else(|| self.unknown(name))?;
-        let engine = self.engines.iter().find(|engine| serves(engine.as_ref(), &model));
-        engine.map(|engine| (engine, model)).ok_or_else(|| self.unknown(name))
+        if self.serves(&model) {
+            return Ok(model);
+        }
+        Err(self.unknown(name))
     }
 
     fn model(&self, name: &str) -> Option<String> {
         // A model that really has the name comes before what the name may mean.
-        let real = self.engines.iter().any(|engine| serves(engine.as_ref(), name));
-        if real && !name.is_empty() {
+        if !name.is_empty() && self.serves(name) {
             return Some(name.to_owned());
         }
-        let name = match (name, &self.default) {
+        let name = match (name, &self.names.default) {
             ("" | DEFAULT, Some(default)) => default.as_str(),
-            ("" | DEFAULT, None) => return self.engines.iter().find_map(|e| Some(e.models().first()?.id.clone())),
+            ("" | DEFAULT, None) => return self.members.iter().find_map(|member| member.first_model()),
             (name, _) => name,
         };
-        let alias = self.aliases.iter().find(|(alias, _)| alias == name);
+        let alias = self.names.aliases.iter().find(|(alias, _)| alias == name);
         Some(alias.map_or(name, |(_, model)| model).to_owned())
     }
 
+    /// That nothing of this name is here; or, if a member has yet to say what it serves, that it may be there.
     fn unknown(&self, name: &str) -> EngineError {
+        if let Some(silent) = self.members.iter().find(|member| member.is_silent()) {
+            return EngineError::Unavailable(silent.trouble());
+        }
         let available = self.infos().into_iter().map(|info| info.id).collect();
         EngineError::UnknownModel {
             model: name.to_owned(),
@@ -135,12 +200,12 @@ impl Table {
     /// All that can be asked for, the default first, each name once.
     fn infos(&self) -> Vec<ModelInfo> {
         let mut infos: Vec<ModelInfo> = Vec::new();
-        for info in self.engines.iter().flat_map(|engine| engine.models()) {
+        for info in self.members.iter().flat_map(|member| member.models()) {
             if infos.iter().all(|known| known.id != info.id) {
                 infos.push(info);
             }
         }
-        for (alias, model) in &self.aliases {
+        for (alias, model) in &self.names.aliases {
             let info = infos.iter().find(|info| info.id == *model).cloned();
             if let Some(info) = info.filter(|_| infos.iter().all(|known| known.id != *alias)) {
                 infos.push(ModelInfo {
@@ -150,6 +215,7 @@ impl Table {
             }
         }
         if let Some(place) = self
+            .names
             .default
             .as_ref()
             .and_then(|name| infos.iter().position(|info| info.id == *name))
@@ -163,13 +229,14 @@ impl Table {
 #[async_trait]
 impl Engine for Fleet {
     async fn chat(&self, mut request: ChatRequest) -> Result<DeltaStream, EngineError> {
-        let engine = {
+        let attempt = {
             let table = self.table.load();
-            let (engine, model) = table.find(&request.model)?;
-            request.model = model;
-            Arc::clone(engine)
+            request.model = table.find(&request.model)?;
+            let serving = table.members.iter().filter(|member| member.serves(&request.model));
+            let allowed = serving.filter(|member| !request.holds_memory || member.sees_memory());
+            Attempt::new(balance::order(allowed, &self.turn, Instant::now()), request)
         };
-        engine.chat(request).await
+        attempt.start().await
     }
 
     fn models(&self) -> Vec<ModelInfo> {
@@ -178,22 +245,49 @@ impl Engine for Fleet {
 
     fn token_counter(&self, model: &str) -> Option<Arc<dyn TokenCounter>> {
         let table = self.table.load();
-        let (engine, model) = table.find(model).ok()?;
-        engine.token_counter(&model)
+        let model = table.find(model).ok()?;
+        let mut serving = table.members.iter().filter(|member| member.serves(&model));
+        serving.find_map(|member| member.token_counter(&model))
     }
 
-    /// Ready when every engine is; else what is wrong with the first that isn't.
+    /// Ready when any member is; else what is wrong with the first.
     async fn health(&self) -> Health {
-        let table = self.table.load_full();
-        if table.engines.is_empty() {
-            return Health::Unavailable("no engine is loaded".into());
-        }
-        for engine in &table.engines {
-            let health = engine.health().await;
-            if health != Health::Ready {
-                return health;
+        let mut first = None;
+        for member in self.members() {
+            match member.health().await {
+                Health::Ready => return Health::Ready,
+                trouble => first = first.or(Some(trouble)),
             }
         }
-        Health::Ready
+        first.unwrap_or_else(|| Health::Unavailable("no engine is loaded".into()))
+    }
+
+    fn serves(&self, model: &str) -> bool {
+        self.table.load().serves(model)
+    }
+
+    fn resolve(&self, name: &str) -> String {
+        let table = self.table.load();
+        table.model(name).unwrap_or_else(|| name.to_owned())
+    }
+
+    /// All members together.
+    fn load(&self) -> Load {
+        let mut all = Load::default();
+        for member in &self.table.load().members {
+            let Load {
+                running,
+                max_running,
+                waiting,
+                waiting_background,
+                max_waiting,
+            } = member.load();
+            all.running += running;
+            all.max_running += max_running;
+            all.waiting += waiting;
+            all.waiting_background += waiting_background;
+            all.max_waiting += max_waiting;
+        }
+        all
     }
 }

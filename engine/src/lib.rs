@@ -3,9 +3,10 @@
 //!
 //! The crate has one vocabulary ([`chat`]) and three seams ([`engine`]):
 //!
-//! - [`Engine`] answers a conversation with a stream of deltas. [`native`] and [`embedded`] run a model in
-//!   this process, [`worker`] asks any OpenAI-compatible server, [`fleet`] maps model names to engines, [`admission`] bounds how
-//!   much runs at once. Engines wrap engines: each is an `Arc<dyn Engine>`.
+//! - [`Engine`] answers a conversation with a stream of deltas. [`native`] and [`embedded`] run a model in this
+//!   process, [`worker`] asks any OpenAI-compatible server, [`fleet`] finds the engine for a model's name among several and
+//!   goes on to another when one fails ([`breaker`]), [`admission`] bounds how much runs at once and who is next.
+//!   Engines wrap engines: each is an `Arc<dyn Engine>`.
 //! - [`TokenCounter`] counts as one model counts, so that prompts are fitted exactly.
 //! - [`Embedder`] turns text into vectors for recall.
 //!
@@ -13,6 +14,7 @@
 //! `tests/contract.rs`, and name it in the gateway's `wiring.rs`. Nothing else needs to know it.
 
 pub mod admission;
+pub mod breaker;
 pub mod chat;
 #[cfg(feature = "embedded")]
 pub mod embedded;
@@ -28,8 +30,9 @@ pub mod scripted;
 pub mod worker;
 
 pub use chat::{
-    ChatRequest, Content, Delta, FinishReason, Message, RawPrompt, Role, Sampling, TokenLogprob, TopLogprob, Usage,
+    ChatRequest, Content, Delta, FinishReason, Message, Priority, RawPrompt, Role, Sampling, TokenLogprob, TopLogprob,
+    Usage,
 };
 pub use embedder::request::{EmbedInput, EmbedRequest, Embeddings};
-pub use engine::{DeltaStream, Embedder, Engine, Health, ModelInfo, TokenCounter, TokenEmbedder};
+pub use engine::{DeltaStream, Embedder, Engine, Health, Load, ModelInfo, TokenCounter, TokenEmbedder};
 pub use error::EngineError;

@@ -23,12 +23,8 @@ use self::estimate::Estimate;
 use self::failure::Failure;
 use crate::{ChatRequest, DeltaStream, EmbedRequest, Embeddings, Engine, EngineError, Health, ModelInfo, TokenCounter};
 
-/// A server that doesn't take a connection within this is not there.
-const CONNECT: Duration = Duration::from_secs(5);
 /// Lists and health checks are quick; replies have no limit of their own (a long prompt may take minutes to read).
 const SHORT_CALL: Duration = Duration::from_secs(10);
-/// Tries after the first, before any of a reply has come.
-const RETRIES: usize = 2;
 /// The wait before the first of them; doubled for the next.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 
@@ -41,6 +37,25 @@ pub struct WorkerOptions {
     pub api_key: Option<String>,
     /// What messages to people call it.
     pub name: String,
+    /// Models that it serves whether it lists them or not, under its own names.
+    pub models: Vec<String>,
+    /// A server that doesn't take a connection within this is not there.
+    pub connect: Duration,
+    /// Tries after the first, before any of a reply has come.
+    pub retries: usize,
+}
+
+impl Default for WorkerOptions {
+    fn default() -> Self {
+        Self {
+            base_url: String::new(),
+            api_key: None,
+            name: "upstream".to_owned(),
+            models: Vec::new(),
+            connect: Duration::from_secs(5),
+            retries: 2,
+        }
+    }
 }
 
 impl std::fmt::Debug for WorkerOptions {
@@ -60,6 +75,9 @@ pub struct Worker {
     api_key: Option<String>,
     name: String,
     models: ArcSwap<Vec<ModelInfo>>,
+    /// See [`WorkerOptions::models`].
+    assumed: Vec<String>,
+    retries: usize,
 }
 
 impl Worker {
@@ -70,7 +88,7 @@ impl Worker {
     pub fn new(options: WorkerOptions) -> Result<Self, EngineError> {
         let base = base(&options.base_url)?;
         let mut client = Client::builder()
-            .connect_timeout(CONNECT)
+            .connect_timeout(options.connect)
             .tcp_nodelay(true)
             // A redirected POST would arrive without its body.
             .redirect(reqwest::redirect::Policy::none())
@@ -87,6 +105,8 @@ impl Worker {
             api_key: options.api_key,
             name: options.name,
             models: ArcSwap::default(),
+            assumed: options.models,
+            retries: options.retries,
         })
     }
 
@@ -116,7 +136,7 @@ impl Worker {
             .map_err(late)?
             .map_err(|failure| failure.error)?;
         let models = wire::models(&list);
-        if models.is_empty() {
+        if models.is_empty() && self.assumed.is_empty() {
             return Err(EngineError::Unavailable(format!(
                 "{} serves no models; load one there",
                 self.name
@@ -131,6 +151,14 @@ impl Worker {
         let known = |models: &[ModelInfo]| models.iter().find(|info| info.id == id).cloned();
         if let Some(info) = known(&self.models.load()) {
             return Ok(info);
+        }
+        if self.assumed.iter().any(|assumed| assumed == id) {
+            return Ok(ModelInfo {
+                id: id.to_owned(),
+                context_window: None,
+                owned_by: self.name.clone(),
+                created: 0,
+            });
         }
         self.connect().await?;
         let models = self.models.load();
@@ -187,7 +215,7 @@ impl Engine for Worker {
             .retry(
                 ExponentialBuilder::default()
                     .with_min_delay(FIRST_WAIT)
-                    .with_max_times(RETRIES)
+                    .with_max_times(self.retries)
                     .with_jitter(),
             )
             .when(|failure: &Failure| failure.may_retry)
@@ -220,6 +248,10 @@ impl Engine for Worker {
             .find(|info| info.id == model)
             .map(Estimate::of)?;
         Some(Arc::new(info))
+    }
+
+    fn serves(&self, model: &str) -> bool {
+        self.models.load().iter().any(|info| info.id == model)
     }
 
     async fn health(&self) -> Health {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use habit_engine::admission::Admission;
 use habit_engine::scripted::{Failure, MODEL, Scripted};
-use habit_engine::{ChatRequest, Delta, Engine, EngineError, Message, Role};
+use habit_engine::{ChatRequest, Delta, Engine, EngineError, Message, Priority, Role};
 
 fn ask() -> ChatRequest {
     ChatRequest {
@@ -116,4 +116,113 @@ async fn who_came_first_is_served_first() {
         .map(|request| request.messages[0].text())
         .collect();
     assert_eq!(served, ["0", "1", "2", "3", "4"]);
+}
+
+#[tokio::test]
+async fn tenants_have_turns_and_background_waits_for_all() {
+    let (scripted, gate) = Scripted::default().gated();
+    let admission = Arc::new(Admission::new(Arc::new(scripted.clone()), 1, 10));
+    let first = admission.chat(ask()).await.unwrap();
+    let mut tasks = Vec::new();
+    let waiting = [
+        ("a", Priority::Background),
+        ("a", Priority::Interactive),
+        ("a", Priority::Interactive),
+        ("a", Priority::Interactive),
+        ("b", Priority::Interactive),
+        ("c", Priority::Interactive),
+    ];
+    for (n, (tenant, priority)) in waiting.into_iter().enumerate() {
+        let task = Arc::clone(&admission);
+        let request = ChatRequest {
+            tenant: tenant.into(),
+            priority,
+            ..ask()
+        };
+        tasks.push(tokio::spawn(
+            async move { task.chat(request).await.unwrap().count().await },
+        ));
+        until("it waits", || admission.waiting() == n + 1).await;
+    }
+    let load = admission.load();
+    assert_eq!((load.running, load.waiting, load.waiting_background), (1, 6, 1));
+    gate.open();
+    drop(first);
+    futures::future::join_all(tasks).await;
+    let served: Vec<(String, Priority)> = scripted.requests()[1..]
+        .iter()
+        .map(|request| (request.tenant.clone(), request.priority))
+        .collect();
+    let order: Vec<&str> = served.iter().map(|(tenant, _)| tenant.as_str()).collect();
+    assert_eq!(order, ["a", "b", "c", "a", "a", "a"]);
+    assert_eq!(served[5].1, Priority::Background);
+}
+
+#[tokio::test]
+async fn nobody_can_fill_the_queue_for_others() {
+    let (scripted, gate) = Scripted::default().gated();
+    let admission = Arc::new(Admission::new(Arc::new(scripted.clone()), 1, 3));
+    let of = |tenant: &str| ChatRequest {
+        tenant: tenant.into(),
+        ..ask()
+    };
+    let first = admission.chat(of("greedy")).await.unwrap();
+    let mut greedy = Vec::new();
+    for n in 0..3 {
+        let task = Arc::clone(&admission);
+        let request = of("greedy");
+        greedy.push(tokio::spawn(async move {
+            Ok::<_, EngineError>(task.chat(request).await?.count().await)
+        }));
+        until("it waits", || admission.waiting() == n + 1).await;
+    }
+    assert!(admission.chat(of("greedy")).await.is_err(), "its own queue is full");
+    let modest = tokio::spawn({
+        let (task, request) = (Arc::clone(&admission), of("modest"));
+        async move { Ok::<_, EngineError>(task.chat(request).await?.count().await) }
+    });
+    // Its last one gives way, and is told so.
+    let last = greedy.pop().unwrap().await.unwrap();
+    assert!(matches!(last.err(), Some(EngineError::Overloaded { .. })));
+    assert_eq!(admission.waiting(), 3);
+    gate.open();
+    drop(first);
+    assert_eq!(modest.await.unwrap().unwrap(), 4);
+    for task in greedy {
+        assert_eq!(task.await.unwrap().unwrap(), 4);
+    }
+    assert_eq!((admission.running(), admission.waiting()), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_place_is_lost_when_many_come_and_leave() {
+    let admission = Arc::new(Admission::new(Arc::new(Scripted::default()), 3, 50));
+    let mut tasks = Vec::new();
+    for n in 0..400_usize {
+        let admission = Arc::clone(&admission);
+        tasks.push(tokio::spawn(async move {
+            let request = ChatRequest {
+                tenant: (n % 5).to_string(),
+                priority: [Priority::Interactive, Priority::Background][n % 2],
+                ..ask()
+            };
+            let asked = admission.chat(request);
+            if n % 3 == 0 {
+                // Some leave after a moment, waiting or not.
+                let _ = tokio::time::timeout(Duration::from_micros((n as u64 * 37) % 900), async {
+                    asked.await.map(StreamExt::count)?.await;
+                    Ok::<_, EngineError>(())
+                })
+                .await;
+            } else if let Ok(stream) = asked.await {
+                assert!(admission.running() <= 3);
+                stream.count().await;
+            }
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    assert_eq!((admission.running(), admission.waiting()), (0, 0));
+    assert_eq!(admission.chat(ask()).await.unwrap().count().await, 4);
 }

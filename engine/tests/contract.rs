@@ -10,7 +10,8 @@ mod upstream;
 use std::sync::Arc;
 
 use habit_engine::admission::Admission;
-use habit_engine::fleet::Fleet;
+use habit_engine::fleet::patience::Patience;
+use habit_engine::fleet::{Fleet, Member, MemberOptions, Names};
 use habit_engine::scripted::{MODEL, Scripted};
 use habit_engine::worker::{Worker, WorkerOptions};
 
@@ -32,12 +33,29 @@ async fn fleet_keeps_the_laws() {
 }
 
 #[tokio::test]
+async fn a_fleet_of_remote_engines_keeps_the_laws() {
+    let member = |name: &str| {
+        let second = std::time::Duration::from_secs(5);
+        let patient = Patience::new(Arc::new(Scripted::default()), name, second, second);
+        let options = MemberOptions {
+            name: name.into(),
+            ..MemberOptions::default()
+        };
+        Arc::new(Member::remote(Arc::new(patient), options))
+    };
+    let fleet = Fleet::of(vec![member("one"), member("two")], Names::default());
+    fleet.first_look(std::time::Duration::from_secs(5)).await;
+    contract::engine(Arc::new(fleet), MODEL).await;
+}
+
+#[tokio::test]
 async fn worker_keeps_the_laws() {
     let upstream = upstream::serve(Arc::new(Scripted::default())).await;
     let options = WorkerOptions {
         base_url: upstream,
         api_key: None,
         name: "the upstream".into(),
+        ..WorkerOptions::default()
     };
     let worker = Worker::new(options).unwrap();
     worker.connect().await.unwrap();

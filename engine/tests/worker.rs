@@ -24,6 +24,7 @@ async fn upstream() -> (MockServer, Worker) {
         base_url: server.uri(),
         api_key: Some(KEY.into()),
         name: "the upstream".into(),
+        ..WorkerOptions::default()
     };
     let worker = Worker::new(options).unwrap();
     worker.connect().await.unwrap();
@@ -287,6 +288,7 @@ async fn an_upstream_that_is_not_there_is_unavailable() {
         base_url: format!("http://{free}"),
         api_key: None,
         name: "the upstream".into(),
+        ..WorkerOptions::default()
     };
     let worker = Worker::new(options).unwrap();
     let connected = tokio::time::timeout(Duration::from_secs(20), worker.connect())

@@ -35,6 +35,7 @@ pub(super) async fn engine(connection: &Connection) -> anyhow::Result<Worker> {
         base_url: connection.url.clone(),
         api_key: connection.key.clone(),
         name: "habit".to_owned(),
+        ..WorkerOptions::default()
     };
     let worker = Worker::new(options)?;
     worker.connect().await?;
