@@ -15,7 +15,10 @@ use futures::{Stream, StreamExt};
 use tokio::sync::oneshot;
 
 use self::queue::{Queue, Ticket};
-use crate::{ChatRequest, Delta, DeltaStream, Engine, EngineError, Health, Load, ModelInfo, Priority, TokenCounter};
+use crate::{
+    ChatRequest, Delta, DeltaStream, EmbedRequest, Embeddings, Engine, EngineError, Health, Load, ModelInfo, Priority,
+    TokenCounter,
+};
 
 /// What a reply is thought to take before one has been seen.
 const FIRST_GUESS: Duration = Duration::from_secs(10);
@@ -331,6 +334,11 @@ impl Engine for Admission {
             place: Some(place),
         }
         .boxed())
+    }
+
+    async fn embed(&self, request: EmbedRequest) -> Result<Embeddings, EngineError> {
+        let _place = self.places.take(Priority::Interactive, "").await?;
+        self.inner.embed(request).await
     }
 
     fn models(&self) -> Vec<ModelInfo> {

@@ -21,7 +21,9 @@ use async_trait::async_trait;
 use self::attempt::Attempt;
 pub use self::member::{Member, MemberOptions, Report};
 use crate::engine::DEFAULT;
-use crate::{ChatRequest, DeltaStream, Engine, EngineError, Health, Load, ModelInfo, TokenCounter};
+use crate::{
+    ChatRequest, DeltaStream, EmbedRequest, Embeddings, Engine, EngineError, Health, Load, ModelInfo, TokenCounter,
+};
 
 /// Engines under one roof. Lookups take no lock; a running reply keeps the engine that it began with.
 #[derive(Default)]
@@ -35,33 +37,27 @@ pub struct Fleet {
 struct Table {
     /// In order: an earlier member's first model is the default.
     members: Vec<Arc<Member>>,
-    names: Names,
-}
-
-/// What names mean besides the models' own.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Names {
-    /// Another name -> the model's name.
-    pub aliases: Vec<(String, String)>,
+    /// Another name -> the model's name. First those given at run time, then those of the configuration.
+    aliases: [Vec<(String, String)>; 2],
     /// The model (or alias) that the empty name and `default` mean; the first member's first, if it is not set.
-    pub default: Option<String>,
+    default: Option<String>,
 }
 
 impl Fleet {
     /// A fleet of these engines. The default is the first model of the first one.
     #[must_use]
     pub fn new(engines: Vec<Arc<dyn Engine>>) -> Self {
-        Self::of(
-            engines.iter().map(Member::own).map(Arc::new).collect(),
-            Names::default(),
-        )
+        Self::of(engines.iter().map(Member::own).map(Arc::new).collect())
     }
 
     /// A fleet of these members.
     #[must_use]
-    pub fn of(members: Vec<Arc<Member>>, names: Names) -> Self {
+    pub fn of(members: Vec<Arc<Member>>) -> Self {
         Self {
-            table: ArcSwap::from_pointee(Table { members, names }),
+            table: ArcSwap::from_pointee(Table {
+                members,
+                ..Table::default()
+            }),
             turn: AtomicUsize::new(0),
         }
     }
@@ -69,60 +65,56 @@ impl Fleet {
     /// Adds an engine of this process with all the models that it serves, now and later.
     pub fn add(&self, engine: &Arc<dyn Engine>) {
         let member = Arc::new(Member::own(engine));
-        self.change(|table| {
-            // Before the remote ones: what runs here is the default.
-            let at = table.members.iter().take_while(|member| !member.is_remote()).count();
-            table.members.insert(at, Arc::clone(&member));
-        });
+        self.change(|table| table.add(&member));
     }
 
     /// Gives a model another name. A later alias of the same name replaces it.
     pub fn alias(&self, name: &str, model: &str) {
         self.change(|table| {
-            table.names.aliases.retain(|(known, _)| known != name);
-            table.names.aliases.push((name.to_owned(), model.to_owned()));
+            let [aliases, _] = &mut table.aliases;
+            aliases.retain(|(known, _)| known != name);
+            aliases.push((name.to_owned(), model.to_owned()));
         });
     }
 
     /// Sets the model (or alias) that the empty name and `default` mean.
     pub fn set_default(&self, name: &str) {
-        self.change(|table| table.names.default = Some(name.to_owned()));
+        self.change(|table| table.default = Some(name.to_owned()));
     }
 
-    /// Puts `engine` in the place of the one that serves `model` now, for all requests from here on; gives the old one
-    /// back. With no such model, the engine is added.
+    /// Puts `engine` in the place of the one of this process that serves `model` now, for all requests from here on;
+    /// gives the old one back. With no such model, the engine is added.
     pub fn replace(&self, model: &str, engine: &Arc<dyn Engine>) -> Option<Arc<dyn Engine>> {
         let member = Arc::new(Member::own(engine));
         let mut old = None;
         self.change(|table| {
             // The change may run again if another one came between.
             old = None;
-            if let Some(place) = table.members.iter_mut().find(|candidate| candidate.serves(model)) {
-                old = Some(std::mem::replace(place, Arc::clone(&member)));
+            if let Some(place) = table.own(model) {
+                old = Some(std::mem::replace(&mut table.members[place], Arc::clone(&member)));
             } else {
-                table.members.push(Arc::clone(&member));
+                table.add(&member);
             }
         });
         old.map(|member| member.engine())
     }
 
-    /// Takes the engine that serves `model` out of the fleet, with all its models.
+    /// Takes the engine of this process that serves `model` out of the fleet, with all its models.
     pub fn remove(&self, model: &str) -> Option<Arc<dyn Engine>> {
         let mut old = None;
         self.change(|table| {
-            let place = table.members.iter().position(|candidate| candidate.serves(model));
-            old = place.map(|place| table.members.remove(place));
+            old = table.own(model).map(|place| table.members.remove(place));
         });
         old.map(|member| member.engine())
     }
 
-    /// Replaces all remote members, and the names, at once; engines of this process stay. Replies of members that go
-    /// run on to their end.
-    pub fn set_remote(&self, remote: &[Arc<Member>], names: &Names) {
+    /// Replaces all remote members, and the configuration's aliases, at once; engines of this process, and what was
+    /// named at run time, stay. Replies of members that go run on to their end.
+    pub fn set_remote(&self, remote: &[Arc<Member>], aliases: &[(String, String)]) {
         self.change(|table| {
             table.members.retain(|member| !member.is_remote());
             table.members.extend(remote.iter().map(Arc::clone));
-            table.names = names.clone();
+            table.aliases[1] = aliases.to_vec();
         });
     }
 
@@ -158,6 +150,18 @@ impl Fleet {
 }
 
 impl Table {
+    /// Before the remote ones: what runs here is the default.
+    fn add(&mut self, member: &Arc<Member>) {
+        let at = self.members.iter().take_while(|member| !member.is_remote()).count();
+        self.members.insert(at, Arc::clone(member));
+    }
+
+    /// The place of the engine of this process that serves a model.
+    fn own(&self, model: &str) -> Option<usize> {
+        let own = |member: &Arc<Member>| !member.is_remote() && member.serves(model);
+        self.members.iter().position(own)
+    }
+
     fn serves(&self, model: &str) -> bool {
         self.members.iter().any(|member| member.serves(model))
     }
@@ -176,12 +180,12 @@ impl Table {
         if !name.is_empty() && self.serves(name) {
             return Some(name.to_owned());
         }
-        let name = match (name, &self.names.default) {
+        let name = match (name, &self.default) {
             ("" | DEFAULT, Some(default)) => default.as_str(),
             ("" | DEFAULT, None) => return self.members.iter().find_map(|member| member.first_model()),
             (name, _) => name,
         };
-        let alias = self.names.aliases.iter().find(|(alias, _)| alias == name);
+        let alias = self.aliases.iter().flatten().find(|(alias, _)| alias == name);
         Some(alias.map_or(name, |(_, model)| model).to_owned())
     }
 
@@ -205,7 +209,7 @@ impl Table {
                 infos.push(info);
             }
         }
-        for (alias, model) in &self.names.aliases {
+        for (alias, model) in self.aliases.iter().flatten() {
             let info = infos.iter().find(|info| info.id == *model).cloned();
             if let Some(info) = info.filter(|_| infos.iter().all(|known| known.id != *alias)) {
                 infos.push(ModelInfo {
@@ -215,7 +219,6 @@ impl Table {
             }
         }
         if let Some(place) = self
-            .names
             .default
             .as_ref()
             .and_then(|name| infos.iter().position(|info| info.id == *name))
@@ -237,6 +240,16 @@ impl Engine for Fleet {
             Attempt::new(balance::order(allowed, &self.turn, Instant::now()), request)
         };
         attempt.start().await
+    }
+
+    async fn embed(&self, mut request: EmbedRequest) -> Result<Embeddings, EngineError> {
+        let order = {
+            let table = self.table.load();
+            request.model = table.find(&request.model)?;
+            let serving = table.members.iter().filter(|member| member.serves(&request.model));
+            balance::order(serving, &self.turn, Instant::now())
+        };
+        attempt::embed(&order, &request).await
     }
 
     fn models(&self) -> Vec<ModelInfo> {

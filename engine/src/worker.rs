@@ -39,6 +39,8 @@ pub struct WorkerOptions {
     pub name: String,
     /// Models that it serves whether it lists them or not, under its own names.
     pub models: Vec<String>,
+    /// Whether it is text-generation-webui: that lists what it could load, but serves what is loaded.
+    pub webui: bool,
     /// A server that doesn't take a connection within this is not there.
     pub connect: Duration,
     /// Tries after the first, before any of a reply has come.
@@ -52,6 +54,7 @@ impl Default for WorkerOptions {
             api_key: None,
             name: "upstream".to_owned(),
             models: Vec::new(),
+            webui: false,
             connect: Duration::from_secs(5),
             retries: 2,
         }
@@ -77,6 +80,7 @@ pub struct Worker {
     models: ArcSwap<Vec<ModelInfo>>,
     /// See [`WorkerOptions::models`].
     assumed: Vec<String>,
+    webui: bool,
     retries: usize,
 }
 
@@ -106,6 +110,7 @@ impl Worker {
             name: options.name,
             models: ArcSwap::default(),
             assumed: options.models,
+            webui: options.webui,
             retries: options.retries,
         })
     }
@@ -115,10 +120,9 @@ impl Worker {
     /// # Errors
     /// [`EngineError::Unavailable`] with what to do, if it can't be reached or refuses.
     pub async fn connect(&self) -> Result<(), EngineError> {
+        let path = if self.webui { "internal/model/info" } else { "models" };
         let call = async {
-            let response = self
-                .sent(self.request(self.client.get(self.url("models"))), None)
-                .await?;
+            let response = self.sent(self.request(self.client.get(self.url(path))), None).await?;
             response
                 .json::<serde_json::Value>()
                 .await
@@ -135,7 +139,11 @@ impl Worker {
             .await
             .map_err(late)?
             .map_err(|failure| failure.error)?;
-        let models = wire::models(&list);
+        let models = if self.webui {
+            wire::loaded_in_webui(&list)
+        } else {
+            wire::models(&list)
+        };
         if models.is_empty() && self.assumed.is_empty() {
             return Err(EngineError::Unavailable(format!(
                 "{} serves no models; load one there",

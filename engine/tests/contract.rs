@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use habit_engine::admission::Admission;
 use habit_engine::fleet::patience::Patience;
-use habit_engine::fleet::{Fleet, Member, MemberOptions, Names};
+use habit_engine::fleet::{Fleet, Member, MemberOptions};
 use habit_engine::scripted::{MODEL, Scripted};
 use habit_engine::worker::{Worker, WorkerOptions};
 
@@ -43,7 +43,7 @@ async fn a_fleet_of_remote_engines_keeps_the_laws() {
         };
         Arc::new(Member::remote(Arc::new(patient), options))
     };
-    let fleet = Fleet::of(vec![member("one"), member("two")], Names::default());
+    let fleet = Fleet::of(vec![member("one"), member("two")]);
     fleet.first_look(std::time::Duration::from_secs(5)).await;
     contract::engine(Arc::new(fleet), MODEL).await;
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use futures::StreamExt;
 use habit_engine::admission::Admission;
 use habit_engine::fleet::patience::Patience;
-use habit_engine::fleet::{Fleet, Member, MemberOptions, Names};
+use habit_engine::fleet::{Fleet, Member, MemberOptions};
 use habit_engine::scripted::{Failure, Scripted};
 use habit_engine::{ChatRequest, Delta, DeltaStream, Engine, EngineError, Health, Message, Role};
 use tokio_util::sync::CancellationToken;
@@ -111,7 +111,7 @@ fn remote(name: &str, engine: &Scripted, change: impl FnOnce(&mut MemberOptions)
 }
 
 async fn looked_at(members: Vec<Arc<Member>>) -> Arc<Fleet> {
-    let fleet = Arc::new(Fleet::of(members, Names::default()));
+    let fleet = Arc::new(Fleet::of(members));
     fleet.first_look(Duration::from_secs(5)).await;
     fleet
 }
@@ -304,13 +304,15 @@ async fn the_list_is_replaced_while_replies_run() {
     let new = Scripted::new("m").reply("the new one");
     let own: Arc<dyn Engine> = Arc::new(Scripted::new("own").reply("mine"));
     let fleet = Arc::new(Fleet::new(vec![own]));
-    fleet.set_remote(&[remote("old", &old, |_| {})], &Names::default());
+    fleet.set_remote(&[remote("old", &old, |_| {})], &[]);
     let running = fleet.chat(ask("m")).await.unwrap();
-    let names = Names {
-        aliases: vec![("fast".into(), "m".into())],
-        default: None,
-    };
-    fleet.set_remote(&[remote("new", &new, |_| {})], &names);
+    fleet.alias("mine", "own");
+    fleet.set_remote(&[remote("new", &new, |_| {})], &[("fast".into(), "m".into())]);
+    assert_eq!(
+        text(fleet.chat(ask("mine")).await.unwrap()).await,
+        "mine",
+        "named at run time"
+    );
     assert_eq!(text(fleet.chat(ask("fast")).await.unwrap()).await, "the new one");
     assert_eq!(text(fleet.chat(ask("")).await.unwrap()).await, "mine");
     gate.open();

@@ -6,6 +6,7 @@
     reason = "handlers name their errors in #[utoipa::path], and their doc comments are the API's description"
 )]
 
+pub mod admin;
 pub mod ask;
 pub mod chat;
 pub mod chat_wire;

@@ -13,6 +13,7 @@ use habit_memory::objects::Objects;
 
 use crate::api::error::ApiError;
 use crate::config::Config;
+use crate::engines::Engines;
 use crate::keys::KeyStore;
 use crate::library::Library;
 use crate::lifecycle::Lifecycle;
@@ -27,6 +28,8 @@ pub struct App {
     pub config: Arc<Config>,
     /// Model name -> engine, with admission.
     pub engine: Arc<dyn Engine>,
+    /// The same engines, for what is done to them rather than asked of them.
+    pub engines: Arc<Engines>,
     /// The layers of a turn over `engine`.
     pub turns: TurnService,
     /// The replies under way.

@@ -1,6 +1,10 @@
 //! Who is calling: a [`Caller`] is made from a key in one place (`http/auth.rs`) and is the only source of a scope.
 
+use std::sync::Arc;
+
 use habit_memory::Scope;
+
+use crate::keys::Meter;
 
 /// The authenticated caller, inserted as a typed request extension by the auth layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -11,4 +15,21 @@ pub struct Caller {
     pub scope: Scope,
     /// May use the administrative routes.
     pub admin: bool,
+    /// What the key uses and may use; `None` for a key without limits.
+    pub meter: Option<Arc<Meter>>,
+}
+
+impl Caller {
+    /// Whether the key may ask only some models.
+    #[must_use]
+    pub fn is_limited_to_models(&self) -> bool {
+        self.meter.as_ref().is_some_and(|meter| meter.limits().models.is_some())
+    }
+
+    /// Whether the key may ask this model, by the model's own name.
+    #[must_use]
+    pub fn may_ask(&self, model: &str) -> bool {
+        let models = self.meter.as_ref().and_then(|meter| meter.limits().models.as_ref());
+        models.is_none_or(|models| models.iter().any(|known| known == model))
+    }
 }

@@ -101,10 +101,10 @@ pub struct Serve {
     /// The engine's flags.
     #[command(flatten)]
     pub engine: EngineFlags,
-    /// Ask this OpenAI-compatible server instead of running a model here
-    #[arg(long, value_name = "URL", conflicts_with = "model")]
+    /// Ask this OpenAI-compatible server instead of running a model here, or beside one that --model names
+    #[arg(long, value_name = "URL")]
     pub upstream: Option<String>,
-    /// The key that the upstream wants (better: HABIT_ENGINE_UPSTREAM_KEY in the environment)
+    /// The key that the upstream wants (better: HABIT_UPSTREAM_KEY in the environment)
     #[arg(long, value_name = "KEY", requires = "upstream")]
     pub upstream_key: Option<String>,
     /// Allow memory to be sent to an upstream on another machine
@@ -326,6 +326,18 @@ pub enum Keys {
         /// Days until it stops working [default: never]
         #[arg(long, value_name = "DAYS")]
         expires_days: Option<u32>,
+        /// Requests a minute [default: no limit]
+        #[arg(long, value_name = "N")]
+        rpm: Option<u32>,
+        /// Tokens a minute, of prompts and replies together [default: no limit]
+        #[arg(long, value_name = "N")]
+        tpm: Option<u32>,
+        /// Requests at the same time [default: no limit]
+        #[arg(long, value_name = "N")]
+        concurrency: Option<u32>,
+        /// Only this model, by its own name; may be given several times [default: all]
+        #[arg(long = "model", value_name = "MODEL")]
+        models: Vec<String>,
     },
     /// List them
     List {
@@ -348,11 +360,17 @@ impl Common {
     ///
     /// # Errors
     /// [`ConfigError`].
-    pub fn load(&self, mut flags: Vec<Flag>) -> Result<Config, ConfigError> {
+    pub fn load(&self, flags: Vec<Flag>) -> Result<Config, ConfigError> {
+        Config::load(&self.sources(flags))
+    }
+
+    /// What the configuration is read from, also when it is read again.
+    #[must_use]
+    pub fn sources(&self, mut flags: Vec<Flag>) -> Sources {
         let text = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
         push(&mut flags, "--data-dir", "data.dir", text(&self.data_dir));
         push(&mut flags, "--models-dir", "data.models", text(&self.models_dir));
-        Config::load(&Sources::of_process(self.config.clone(), flags))
+        Sources::of_process(self.config.clone(), flags)
     }
 }
 
@@ -367,13 +385,8 @@ impl Serve {
             "server.bind",
             self.bind.map(|bind| bind.to_string()),
         );
-        push(&mut flags, "--upstream", "engine.upstream.url", self.upstream.clone());
-        push(
-            &mut flags,
-            "--upstream-key",
-            "engine.upstream.key",
-            self.upstream_key.clone(),
-        );
+        push(&mut flags, "--upstream", "upstream.url", self.upstream.clone());
+        push(&mut flags, "--upstream-key", "upstream.key", self.upstream_key.clone());
         push(
             &mut flags,
             "--memory-to-upstream",
@@ -449,7 +462,25 @@ mod tests {
     }
 
     #[test]
-    fn a_model_here_and_one_elsewhere_exclude_each_other() {
-        assert!(Cli::try_parse_from(["habit", "serve", "--model", "x", "--upstream", "http://y"]).is_err());
+    fn an_upstream_stands_for_the_whole_list() {
+        let config = |arguments: &[&str]| {
+            let cli = Cli::parse_from(["habit", "serve"].iter().chain(arguments));
+            let Command::Serve(serve) = cli.command else {
+                panic!("not serve")
+            };
+            let sources = Sources {
+                flags: serve.flags(),
+                env: vec![("HABIT_UPSTREAM_KEY".to_owned(), "secret".to_owned())],
+                ..Sources::default()
+            };
+            Config::load(&sources).unwrap()
+        };
+        let alone = config(&["--upstream", "http://y"]);
+        assert_eq!(alone.upstreams[0].url, "http://y");
+        assert_eq!(alone.upstreams[0].secret().unwrap().unwrap().expose(), "secret");
+        assert_eq!(alone.engine.own_model(alone.upstreams.len()), None);
+        let both = config(&["--upstream", "http://y", "--model", "x"]);
+        assert_eq!(both.engine.own_model(both.upstreams.len()), Some("x"));
+        assert_eq!(config(&[]).engine.own_model(0), Some("default"));
     }
 }

@@ -15,15 +15,17 @@ mod memory;
 mod profile;
 mod secret;
 mod server;
+mod upstreams;
 
 pub use auth::Auth;
 pub use data::Data;
-pub use engine::{Backend, Engine, Upstream};
+pub use engine::{Backend, Engine};
 pub use load::{ConfigError, Sources};
 pub use memory::Memory;
 pub use profile::Profile;
 pub use secret::Secret;
 pub use server::Server;
+pub use upstreams::{Kind, Upstream};
 
 /// The whole configuration.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -37,6 +39,10 @@ pub struct Config {
     pub engine: Engine,
     /// Models with their settings, by a name of one's own.
     pub profiles: BTreeMap<String, Profile>,
+    /// Servers elsewhere that answer, beside or instead of a model here.
+    pub upstreams: Vec<Upstream>,
+    /// Further names of models: the name, and the model that it means.
+    pub aliases: BTreeMap<String, String>,
     /// What is remembered, and how much of it is put before the model.
     pub memory: Memory,
     /// Who may ask.
@@ -78,18 +84,28 @@ impl Config {
         }
     }
 
-    /// Whether memory may be put before the model that this configuration names: always for an engine in this process
-    /// or on this machine, only with `memory.send_to_upstream` for any other.
-    #[must_use]
-    pub fn memory_may_reach_engine(&self) -> bool {
-        self.memory.send_to_upstream || self.engine.upstream.url.as_deref().is_none_or(engine::is_loopback_url)
-    }
-
     fn check(&self) -> Result<(), ConfigError> {
         self.server.check()?;
         self.engine.check()?;
         for (name, profile) in &self.profiles {
             profile.check(name)?;
+        }
+        for upstream in &self.upstreams {
+            upstream.check()?;
+        }
+        let mut names: Vec<String> = self.upstreams.iter().map(Upstream::display_name).collect();
+        names.sort();
+        if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            let why = format!("`{}` is there twice; give each upstream a name of its own", twice[0]);
+            return Err(ConfigError::bad("upstreams.name", why));
+        }
+        if let Some((name, _)) = self
+            .aliases
+            .iter()
+            .find(|(name, model)| name.is_empty() || model.is_empty())
+        {
+            let why = format!("has an empty name or model at `{name}`; write name = \"model\"");
+            return Err(ConfigError::bad("aliases", why));
         }
         self.memory.check()?;
         if !self.auth.required && !self.server.bind.ip().is_loopback() {
@@ -123,14 +139,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_goes_to_own_engines_only_unless_allowed() {
-        let mut config = Config::default();
-        assert!(config.memory_may_reach_engine(), "an engine in this process is our own");
-        config.engine.upstream.url = Some("http://127.0.0.1:8421".to_owned());
-        assert!(config.memory_may_reach_engine(), "so is one on this machine");
-        config.engine.upstream.url = Some("https://models.example.com/v1".to_owned());
-        assert!(!config.memory_may_reach_engine());
-        config.memory.send_to_upstream = true;
-        assert!(config.memory_may_reach_engine());
+    fn memory_goes_to_this_machine_only_unless_allowed() {
+        let mut memory = Memory::default();
+        let upstream = |url: &str, allowed| Upstream {
+            url: url.to_owned(),
+            memory: allowed,
+            ..Upstream::default()
+        };
+        let (near, far) = ("http://127.0.0.1:8421", "https://models.example.com/v1");
+        assert!(upstream(near, None).sees_memory(&memory), "it is our own");
+        assert!(!upstream(near, Some(false)).sees_memory(&memory));
+        assert!(!upstream(far, None).sees_memory(&memory));
+        assert!(upstream(far, Some(true)).sees_memory(&memory));
+        memory.send_to_upstream = true;
+        assert!(upstream(far, None).sees_memory(&memory));
+        assert!(
+            !upstream(far, Some(false)).sees_memory(&memory),
+            "the entry says more than the default"
+        );
     }
 }

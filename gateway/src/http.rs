@@ -16,6 +16,7 @@ use crate::app::App;
 
 pub mod auth;
 mod body;
+mod limit;
 pub mod listen;
 mod path;
 mod shape;
@@ -45,6 +46,8 @@ pub fn stack(routes: Router, app: App) -> Router {
         .layer(MapRequestLayer::new(path::normalise))
         // From here on there is a caller.
         .layer(from_fn_with_state(app, auth::authenticate))
+        // Knows the caller, and refuses before any work is done.
+        .layer(from_fn(limit::limit))
         // Refuses by the announced length before anything is read.
         .layer(from_fn_with_state(limit, body::refuse_too_long))
         // gzip bodies are unpacked; the limit below counts what comes out.
@@ -90,12 +93,19 @@ fn cors(origins: &[String]) -> CorsLayer {
             HeaderName::from_static("api-key"),
             HeaderName::from_static("x-habit-memory"),
             HeaderName::from_static("x-habit-conversation"),
+            HeaderName::from_static("x-habit-priority"),
             X_REQUEST_ID,
         ])
         .expose_headers([
             X_REQUEST_ID,
             header::RETRY_AFTER,
             HeaderName::from_static("retry-after-ms"),
+            limit::LIMIT_REQUESTS,
+            limit::REMAINING_REQUESTS,
+            limit::RESET_REQUESTS,
+            limit::LIMIT_TOKENS,
+            limit::REMAINING_TOKENS,
+            limit::RESET_TOKENS,
             HeaderName::from_static("x-habit-turn"),
             HeaderName::from_static("x-habit-conversation"),
         ])

@@ -15,6 +15,11 @@ use subtle::ConstantTimeEq;
 
 use crate::auth::Caller;
 
+mod bucket;
+pub mod meter;
+
+pub use meter::{KeyLimits, Meter};
+
 /// How long a verified key is trusted without asking the database: short enough that a revoked key (another process
 /// may have revoked it) stops working before anyone has put the phone down.
 const CACHE_TTL: Duration = Duration::from_secs(2);
@@ -34,6 +39,9 @@ pub enum KeyError {
     /// The machine has no randomness to give.
     #[error("no random numbers could be had from the operating system: {0}")]
     Random(String),
+    /// A limit that no request could pass.
+    #[error("the limit `{0}` must be at least 1; leave it out for no limit")]
+    Limit(&'static str),
     /// This process has one fixed key.
     #[error("this process serves one fixed key: keys are made where the data is")]
     Fixed,
@@ -58,6 +66,8 @@ pub struct NewKey {
     pub label: String,
     /// When it stops working, in Unix milliseconds.
     pub expires_at: Option<i64>,
+    /// What it may use.
+    pub limits: KeyLimits,
 }
 
 /// A key as it is listed: everything but the secret.
@@ -79,6 +89,8 @@ pub struct KeyInfo {
     pub expires_at: Option<i64>,
     /// When it was revoked, in Unix milliseconds.
     pub revoked_at: Option<i64>,
+    /// What it may use.
+    pub limits: KeyLimits,
 }
 
 impl KeyInfo {
@@ -109,6 +121,9 @@ struct Inner {
     clock: Arc<dyn Clock>,
     /// SHA-256 of a whole key that was verified -> when, and who it is.
     verified: Mutex<HashMap<[u8; 32], (Instant, Caller)>>,
+    /// Key -> what it has used, of keys with limits. Kept as long as the process: a key must not gain by being looked
+    /// up again.
+    meters: Mutex<HashMap<String, Arc<Meter>>>,
 }
 
 enum Source {
@@ -136,6 +151,7 @@ impl KeyStore {
                 source,
                 clock,
                 verified: Mutex::default(),
+                meters: Mutex::default(),
             }),
         }
     }
@@ -168,6 +184,7 @@ impl KeyStore {
             return Ok(None);
         }
         let caller = Caller {
+            meter: self.meter(&info),
             key_id: info.id,
             scope: Scope::new(info.team, info.user)?,
             admin: info.admin,
@@ -178,6 +195,21 @@ impl KeyStore {
         }
         verified.insert(full, (Instant::now(), caller.clone()));
         Ok(Some(caller))
+    }
+
+    /// The meter of a key with limits: the one that it had, unless its limits have changed.
+    fn meter(&self, key: &KeyInfo) -> Option<Arc<Meter>> {
+        let mut meters = self.inner.meters.lock().unwrap_or_else(PoisonError::into_inner);
+        if key.limits == KeyLimits::default() {
+            meters.remove(&key.id);
+            return None;
+        }
+        let known = meters.get(&key.id).filter(|meter| *meter.limits() == key.limits);
+        let meter = known
+            .cloned()
+            .unwrap_or_else(|| Arc::new(Meter::new(key.limits.clone())));
+        meters.insert(key.id.clone(), Arc::clone(&meter));
+        Some(meter)
     }
 
     fn cached(&self, full: &[u8; 32]) -> Option<Caller> {
@@ -195,6 +227,15 @@ impl KeyStore {
     pub async fn create(&self, new: NewKey) -> Result<CreatedKey, KeyError> {
         let database = self.database()?;
         let scope = Scope::new(new.team, new.user)?;
+        let limits = new.limits;
+        let numbers = [
+            ("rpm", limits.requests_per_minute),
+            ("tpm", limits.tokens_per_minute),
+            ("concurrency", limits.concurrency),
+        ];
+        if let Some((name, _)) = numbers.iter().find(|(_, number)| *number == Some(0)) {
+            return Err(KeyError::Limit(name));
+        }
         let (public, secret) = (random::<8>()?, random::<32>()?);
         let row = api_key::Model {
             public_id: public.clone(),
@@ -206,6 +247,10 @@ impl KeyStore {
             created_at: self.inner.clock.now_ms(),
             expires_at: new.expires_at,
             revoked_at: None,
+            requests_per_minute: limits.requests_per_minute.map(i64::from),
+            tokens_per_minute: limits.tokens_per_minute.map(i64::from),
+            concurrency: limits.concurrency.map(i64::from),
+            models: limits.models.map(|models| serde_json::Value::from(models).to_string()),
         };
         let info = KeyInfo::from(row.clone());
         let row: api_key::ActiveModel = row.into();
@@ -311,8 +356,22 @@ impl From<api_key::Model> for KeyInfo {
             created_at: row.created_at,
             expires_at: row.expires_at,
             revoked_at: row.revoked_at,
+            limits: KeyLimits {
+                requests_per_minute: number(row.requests_per_minute),
+                tokens_per_minute: number(row.tokens_per_minute),
+                concurrency: number(row.concurrency),
+                // What can't be read must not open everything.
+                models: row
+                    .models
+                    .map(|models| serde_json::from_str(&models).unwrap_or_default()),
+            },
         }
     }
+}
+
+/// A limit of the database; one that no u32 holds is as good as none.
+fn number(stored: Option<i64>) -> Option<u32> {
+    stored.and_then(|number| u32::try_from(number).ok())
 }
 
 fn parts(key: &str) -> Option<(&str, &str)> {

@@ -16,6 +16,7 @@ pub mod auth;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod engines;
 pub mod http;
 pub mod keys;
 pub mod library;

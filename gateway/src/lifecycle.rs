@@ -91,6 +91,42 @@ pub fn signals() -> std::io::Result<Signals> {
     }
 }
 
+/// Resolves at every SIGHUP; never where there is no such signal.
+///
+/// # Errors
+/// If the process can't listen for it.
+pub fn hangups() -> std::io::Result<Hangups> {
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Hangups {
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
+    #[cfg(not(unix))]
+    {
+        Ok(Hangups {})
+    }
+}
+
+/// See [`hangups`].
+#[derive(Debug)]
+pub struct Hangups {
+    #[cfg(unix)]
+    hup: tokio::signal::unix::Signal,
+}
+
+impl Hangups {
+    /// Waits for the next one.
+    pub async fn next(&mut self) {
+        #[cfg(unix)]
+        if self.hup.recv().await.is_some() {
+            return;
+        }
+        std::future::pending::<()>().await;
+    }
+}
+
 /// See [`signals`].
 #[derive(Debug)]
 pub struct Signals {

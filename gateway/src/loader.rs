@@ -115,7 +115,11 @@ impl Loader {
     pub async fn unload(&self, model: &str) -> Result<(), LoadError> {
         let _one = self.changing.lock().await;
         self.loaded(model)?;
-        drop(self.fleet.remove(model));
+        if self.fleet.remove(model).is_none() {
+            let why =
+                format!("`{model}` is not loaded here, but served by an upstream; take that out of [[upstreams]]");
+            return Err(LoadError::BadRequest(why));
+        }
         tracing::info!(model, "a model was given up");
         Ok(())
     }

@@ -9,7 +9,7 @@ use utoipa_axum::routes;
 
 use crate::api::error::ApiError;
 use crate::api::{
-    chat, completions, documents, embeddings, health, keys, loading, models, rerank, tokenize, turns, webui,
+    admin, chat, completions, documents, embeddings, health, keys, loading, models, rerank, tokenize, turns, webui,
 };
 use crate::app::App;
 use crate::{http as stack, openapi};
@@ -49,6 +49,8 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(keys::reindex))
+        .routes(routes!(admin::queue))
+        .routes(routes!(admin::reload))
         .routes(routes!(webui::encode))
         .routes(routes!(webui::decode))
         .routes(routes!(webui::token_count))

@@ -16,6 +16,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::response::Response;
 use habit_engine::embedder::HashEmbedder;
+use habit_engine::fleet::Fleet;
 use habit_engine::scripted::Scripted;
 use habit_engine::{Embedder, Engine};
 use habit_memory::clock::SystemClock;
@@ -33,16 +34,18 @@ use uuid::Uuid;
 
 use crate::app::App;
 use crate::config::Config;
+use crate::engines::Engines;
 use crate::keys::{KeyStore, NewKey};
 use crate::lifecycle::Lifecycle;
 use crate::loader::Loader;
 use crate::routes;
+use crate::wiring::upstream::member;
 use crate::wiring::{Backends, Remembering, assemble};
 
 /// What a [`TestApp`] is made of; each part may be replaced before [`TestAppBuilder::build`].
 pub struct TestAppBuilder {
     config: Config,
-    engine: Arc<dyn Engine>,
+    fleet: Arc<Fleet>,
     loader: Option<Arc<Loader>>,
     journal: Arc<dyn Journal>,
     index: Option<Arc<dyn Index>>,
@@ -97,7 +100,7 @@ impl Default for TestAppBuilder {
     fn default() -> Self {
         Self {
             config: Config::default(),
-            engine: Arc::new(Scripted::default()),
+            fleet: Arc::new(Fleet::new(vec![Arc::new(Scripted::default())])),
             loader: None,
             journal: Arc::new(RamJournal::default()),
             index: None,
@@ -126,7 +129,13 @@ impl TestAppBuilder {
     /// Another engine.
     #[must_use]
     pub fn engine(self, engine: Arc<dyn Engine>) -> Self {
-        Self { engine, ..self }
+        self.fleet(Arc::new(Fleet::new(vec![engine])))
+    }
+
+    /// Several engines. The upstreams of the configuration come to them.
+    #[must_use]
+    pub fn fleet(self, fleet: Arc<Fleet>) -> Self {
+        Self { fleet, ..self }
     }
 
     /// Another journal.
@@ -178,7 +187,7 @@ impl TestAppBuilder {
             embedder: self.embedder,
         };
         let backends = Backends {
-            engine: self.engine,
+            engines: Arc::new(Engines::new(self.fleet, member)),
             loader: self.loader,
             memory: self.memory.then_some(memory),
             keys: self.auth.then(|| keys.clone()),
@@ -187,6 +196,9 @@ impl TestAppBuilder {
         };
         let mut config = self.config;
         config.data.dir.get_or_insert_with(|| dir.0.clone());
+        if !config.upstreams.is_empty() {
+            backends.engines.apply(&config).await.unwrap();
+        }
         let app = assemble(config, backends);
         TestApp {
             router: routes::router(app.clone()),

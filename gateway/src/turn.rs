@@ -1,6 +1,7 @@
 //! One chat turn, from the parsed request to the stream of the reply: the types that travel through the layers of
 //! [`stack`]. Endpoints translate to and from these; they know nothing of what the layers do.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use habit_engine::{ChatRequest, DeltaStream, EngineError};
@@ -9,6 +10,8 @@ use habit_memory::context::SourceReport;
 use habit_memory::passage::Passage;
 use tower::util::BoxCloneSyncService;
 use uuid::Uuid;
+
+use crate::keys::Meter;
 
 pub mod assemble;
 pub mod context;
@@ -65,6 +68,8 @@ pub struct Turn {
     pub arrived: Instant,
     /// What the context layer found, for the assemble layer to fit.
     pub passages: Vec<Passage>,
+    /// What its key uses, where that is limited.
+    pub meter: Option<Arc<Meter>>,
 }
 
 /// A turn's reply on its way out.

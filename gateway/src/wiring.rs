@@ -5,11 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
-use habit_engine::admission::Admission;
 use habit_engine::embedder::MiniLm;
 use habit_engine::fleet::Fleet;
 use habit_engine::models::{Progress, Store, Weights};
-use habit_engine::worker::{Worker, WorkerOptions};
 use habit_engine::{Embedder, Engine};
 use habit_memory::clock::{Clock, SystemClock};
 use habit_memory::context::{self, ContextSource, Recalled, Slot};
@@ -24,6 +22,7 @@ use habit_memory::store::shelves::{Lexicon, Shelves};
 use self::own::Own;
 use crate::app::{App, MemoryParts};
 use crate::config::{self, Config};
+use crate::engines::Engines;
 use crate::keys::KeyStore;
 use crate::library::Library;
 use crate::lifecycle::Lifecycle;
@@ -33,10 +32,7 @@ use crate::turn::stack::{self, Stack};
 use crate::turn::{assemble, context as context_layer, record};
 
 mod own;
-
-/// Replies at the same time from an upstream: enough for any that this gateway is likely to have in front of it, and a
-/// bound if it hangs.
-const UPSTREAM_RUNNING: usize = 64;
+pub mod upstream;
 
 /// What a process is for: it loads no more than that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,9 +49,9 @@ pub enum Purpose {
 
 /// What an [`App`] is put together from.
 pub struct Backends {
-    /// Answers.
-    pub engine: Arc<dyn Engine>,
-    /// Loads models while it runs; `None` where the engine can't be changed.
+    /// Answer.
+    pub engines: Arc<Engines>,
+    /// Loads models while it runs; `None` where the engines can't be changed.
     pub loader: Option<Arc<Loader>>,
     /// Remembers; `None` in a worker.
     pub memory: Option<Remembering>,
@@ -117,15 +113,15 @@ pub async fn build(
         });
     }
     let own = Own { store, progress };
-    let fleet = match purpose {
-        Purpose::Memory | Purpose::Reindex => Arc::default(),
-        Purpose::Gateway | Purpose::Worker => engine(&config, &own).await?,
+    let engines = match purpose {
+        Purpose::Memory | Purpose::Reindex => Arc::new(Engines::new(Arc::default(), upstream::member)),
+        Purpose::Gateway | Purpose::Worker => engines(&config, &own).await?,
     };
-    let loader = Loader::new(Arc::new(config.clone()), Arc::new(own), Arc::clone(&fleet));
+    let loader = Loader::new(Arc::new(config.clone()), Arc::new(own), Arc::clone(engines.fleet()));
     Ok(assemble(
         config,
         Backends {
-            engine: fleet,
+            engines,
             loader: Some(Arc::new(loader)),
             memory,
             keys,
@@ -140,19 +136,22 @@ pub async fn build(
 pub fn assemble(config: Config, backends: Backends) -> App {
     let config = Arc::new(config);
     let Backends {
-        engine,
+        engines,
         loader,
         memory,
         keys,
         clock,
         lifecycle,
     } = backends;
+    let fleet = Arc::clone(engines.fleet());
+    drop(lifecycle.spawn(Arc::clone(&fleet).watch(lifecycle.soft().clone())));
+    let engine: Arc<dyn Engine> = fleet;
     let memory = memory.map(|memory| remember(&config, memory, &lifecycle));
     let running = Running::default();
     let turns = stack::build(Stack {
         running: running.clone(),
         ..match &memory {
-            Some(memory) => layers(&config, memory, &engine, &lifecycle),
+            Some(memory) => layers(&config, memory, &engines, &lifecycle),
             None => Stack::bare(Arc::clone(&engine)),
         }
     });
@@ -160,6 +159,7 @@ pub fn assemble(config: Config, backends: Backends) -> App {
     App {
         config,
         engine,
+        engines,
         turns,
         running,
         library,
@@ -172,7 +172,9 @@ pub fn assemble(config: Config, backends: Backends) -> App {
 }
 
 /// Which layers a turn passes; their order is in `turn/stack.rs`.
-fn layers(config: &Config, memory: &MemoryParts, engine: &Arc<dyn Engine>, lifecycle: &Lifecycle) -> Stack {
+fn layers(config: &Config, memory: &MemoryParts, engines: &Engines, lifecycle: &Lifecycle) -> Stack {
+    let fleet = Arc::clone(engines.fleet());
+    let engine: Arc<dyn Engine> = Arc::clone(engines.fleet()) as Arc<dyn Engine>;
     let record = record::layer(record::RecordParts {
         journal: Arc::clone(&memory.journal),
         indexer: Some(memory.indexer.clone()),
@@ -183,17 +185,17 @@ fn layers(config: &Config, memory: &MemoryParts, engine: &Arc<dyn Engine>, lifec
         embedder: Arc::clone(&memory.embedder),
         // Half of a source's time: the sources then still have theirs.
         embed_deadline: Duration::from_millis(config.memory.deadline_ms.div_ceil(2)),
-        may_leave: config.memory_may_reach_engine(),
+        may_leave: Arc::new(move |model| fleet.may_see_memory(model)),
     });
     let assemble = assemble::layer(assemble::AssembleParts {
-        engine: Arc::clone(engine),
+        engine: Arc::clone(&engine),
         memory_tokens: config.memory.tokens,
     });
     Stack {
         record: Some(record),
         context: config.memory.on.then_some(context),
         assemble: config.memory.on.then_some(assemble),
-        ..Stack::bare(Arc::clone(engine))
+        ..Stack::bare(engine)
     }
 }
 
@@ -259,23 +261,15 @@ async fn embedder(config: &Config, store: &Store, progress: Arc<dyn Progress>) -
     Ok(Arc::new(loaded.with_context(|| format!("the embedder `{name}`"))?))
 }
 
-/// The engine that the configuration names, in a fleet, behind admission.
-async fn engine(config: &Config, own: &Own) -> anyhow::Result<Arc<Fleet>> {
-    let Some(url) = &config.engine.upstream.url else {
-        return Ok(Arc::new(Fleet::new(vec![own.load(&config.engine).await?])));
-    };
-    let worker = Worker::new(WorkerOptions {
-        base_url: url.clone(),
-        api_key: config.engine.upstream.key.as_ref().map(|key| key.expose().to_owned()),
-        name: config.engine.upstream.display_name(),
-    })?;
-    worker.connect().await.with_context(|| format!("the upstream {url}"))?;
-    let running = match config.engine.max_running {
-        0 => UPSTREAM_RUNNING,
-        running => running,
-    };
-    let admitted = Admission::new(Arc::new(worker), running, config.engine.max_waiting);
-    Ok(Arc::new(Fleet::new(vec![Arc::new(admitted)])))
+/// The engines that the configuration names: a model of this process, if any, and the upstreams, each behind admission.
+async fn engines(config: &Config, own: &Own) -> anyhow::Result<Arc<Engines>> {
+    let fleet = Arc::new(Fleet::default());
+    if config.engine.own_model(config.upstreams.len()).is_some() {
+        fleet.add(&own.load(&config.engine).await?);
+    }
+    let engines = Arc::new(Engines::new(fleet, upstream::member));
+    engines.apply(config).await?;
+    Ok(engines)
 }
 
 /// The keys of a data directory, for commands on the machine where it is: who may write its files may make keys.

@@ -7,7 +7,7 @@ use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
 /// Every route that needs a key, with a method that it answers.
-const ROUTES: [(&str, &str); 16] = [
+const ROUTES: [(&str, &str); 18] = [
     ("POST", "/v1/chat/completions"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/scripted"),
@@ -24,6 +24,8 @@ const ROUTES: [(&str, &str); 16] = [
     ("POST", "/v1/keys"),
     ("DELETE", "/v1/keys/0123456789abcdef"),
     ("POST", "/v1/reindex"),
+    ("GET", "/v1/admin/queue"),
+    ("POST", "/v1/admin/reload"),
 ];
 
 fn openai_shaped(body: &Value) {

@@ -46,6 +46,9 @@ fn the_sample_has_every_field() {
     let text = std::fs::read_to_string(sample()).unwrap();
     let defaults = serde_json::to_value(Config::default()).unwrap();
     for (section, fields) in defaults.as_object().unwrap() {
+        if section == "upstreams" {
+            continue;
+        }
         assert!(text.contains(&format!("[{section}]")), "[{section}] is missing");
         for (field, value) in fields.as_object().unwrap() {
             let line = match value {
@@ -59,15 +62,34 @@ fn the_sample_has_every_field() {
 }
 
 #[test]
+fn the_sample_has_every_field_of_an_upstream() {
+    let text = std::fs::read_to_string(sample()).unwrap();
+    let entry = text.split("# [[upstreams]]").nth(1).unwrap();
+    let defaults = serde_json::to_value(habit_gateway::config::Upstream::default()).unwrap();
+    for (field, value) in defaults.as_object().unwrap() {
+        let line = entry.lines().find(|line| line.starts_with(&format!("# {field} = ")));
+        let line = line.unwrap_or_else(|| panic!("upstreams.{field} is missing"));
+        // Numbers are shown at their defaults.
+        if let Some(number) = value.as_u64() {
+            assert_eq!(line, format!("# {field} = {number}"));
+        }
+    }
+}
+
+#[test]
 fn the_sample_works_with_everything_set() {
     let text = std::fs::read_to_string(sample()).unwrap();
     let lines = text.lines().map(|line| match line.strip_prefix("# ") {
+        Some("[[upstreams]]") => "[[upstreams]]",
+        // Given instead of the key.
+        Some(rest) if rest.starts_with("key_env = ") => line,
         Some(rest) if rest.split_once(" = ").is_some_and(|(name, _)| !name.contains(' ')) => rest,
         _ => line,
     });
     let all: Vec<&str> = lines.collect();
     let config = load(&all.join("\n"), &[]).unwrap();
-    assert_eq!(config.engine.upstream.url.as_deref(), Some("http://127.0.0.1:8421"));
+    assert_eq!(config.upstreams[0].url, "http://127.0.0.1:8421");
+    assert_eq!(config.aliases["fast"], "smollm2-135m-instruct");
     // The profile that is chosen there comes before the section.
     assert_eq!(config.engine.context_window, Some(2048));
 }
@@ -78,9 +100,9 @@ fn the_environment_wins_over_the_file() {
         ("HABIT_SERVER_BIND", "127.0.0.1:9"),
         ("HABIT_MEMORY_ON", "false"),
         ("HABIT_ENGINE_MAX_RUNNING", "7"),
-        ("HABIT_ENGINE_UPSTREAM_URL", "http://127.0.0.1:1"),
+        ("HABIT_UPSTREAM_URL", "http://127.0.0.1:1"),
         // A key of digits is still text.
-        ("HABIT_ENGINE_UPSTREAM_KEY", "12345"),
+        ("HABIT_UPSTREAM_KEY", "12345"),
         ("HABIT_ENGINE_CONTEXT_WINDOW", "512"),
         // These have other purposes.
         ("HABIT_KEY", "hb-x"),
@@ -91,7 +113,7 @@ fn the_environment_wins_over_the_file() {
     assert_eq!(config.server.bind.port(), 9);
     assert!(!config.memory.on);
     assert_eq!((config.engine.max_running, config.engine.max_waiting), (7, 3));
-    assert_eq!(config.engine.upstream.key.unwrap().expose(), "12345");
+    assert_eq!(config.upstreams[0].key.as_ref().unwrap().expose(), "12345");
     assert_eq!(config.engine.context_window, Some(512));
 }
 
@@ -113,8 +135,8 @@ fn an_unknown_field_is_named_with_the_nearest_right_one() {
         error.contains("`server.max_running`") && error.contains("`engine.max_running`"),
         "{error}"
     );
-    let error = wrong("[engine.upstream]\nurll = 'http://x'\n", &[]);
-    assert!(error.contains("`engine.upstream.url`"), "{error}");
+    let error = wrong("[[upstreams]]\nurll = 'http://x'\n", &[]);
+    assert!(error.contains("`upstreams.url`"), "{error}");
     let error = wrong("", &[("HABIT_MEMORY_TOKEN", "5")]);
     assert!(
         error.contains("HABIT_MEMORY_TOKEN") && error.contains("`memory.tokens`"),
@@ -143,9 +165,9 @@ fn a_bad_value_is_named_with_where_it_was_set() {
     assert!(error.contains("`server`") && error.contains("[server]"), "{error}");
     let error = wrong("[memory]\nrecalled = 11\n", &[]);
     assert!(error.contains("`memory.recalled`") && error.contains("10"), "{error}");
-    let error = wrong("[engine.upstream]\nurl = 'localhost:1'\n", &[]);
+    let error = wrong("[[upstreams]]\nurl = 'localhost:1'\n", &[]);
     assert!(
-        error.contains("`engine.upstream.url`") && error.contains("http://"),
+        error.contains("`upstreams.url`") && error.contains("http://"),
         "{error}"
     );
     let error = wrong("[server\n", &[]);
@@ -164,13 +186,9 @@ fn without_keys_it_stays_on_this_machine() {
 
 #[test]
 fn secrets_are_not_printed() {
-    let config = load(
-        "[engine.upstream]\nurl = 'http://127.0.0.1:1'\nkey = 'very-secret'\n",
-        &[],
-    )
-    .unwrap();
+    let config = load("[[upstreams]]\nurl = 'http://127.0.0.1:1'\nkey = 'very-secret'\n", &[]).unwrap();
     assert!(!format!("{config:?}").contains("very-secret"));
-    let error = wrong("[engine.upstream]\nkey = ['very-secret']\n", &[]);
+    let error = wrong("[[upstreams]]\nkey = ['very-secret']\n", &[]);
     assert!(!error.contains("very-secret"), "{error}");
 }
 
@@ -239,4 +257,23 @@ fn wrong_profiles_are_named() {
     assert!(error.contains("profiles.a.bits"), "{error}");
     let error = wrong("[profiles.a]\nmodle = \"x\"\n", &[]);
     assert!(error.contains("modle"), "{error}");
+}
+
+#[test]
+fn wrong_upstreams_are_named() {
+    for (entry, says) in [
+        ("url = 'http://a'\nweight = 0", "`upstreams.weight`"),
+        ("url = 'http://a'\nkind = 'vllmm'", "kind"),
+        ("url = 'http://a'\nkey = 'x'\nkey_env = 'Y'", "`upstreams.key_env`"),
+        ("url = 'http://a'\nsilence_s = 0", "`upstreams.silence_s`"),
+        ("url = 'http://a'\nmodels = ['a = ']", "`upstreams.models`"),
+        ("name = 'no url'", "`upstreams.url`"),
+        ("url = 'http://a'\n[[upstreams]]\nurl = 'http://a'", "`upstreams.name`"),
+    ] {
+        let error = wrong(&format!("[[upstreams]]\n{entry}\n"), &[]);
+        assert!(error.contains(says), "{entry}: {error}");
+    }
+    let config = load("[[upstreams]]\nurl = 'http://a'\nmodels = ['x', 'y = z/y:1']\n", &[]).unwrap();
+    let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
+    assert_eq!(config.upstreams[0].named_models(), [pair("x", "x"), pair("y", "z/y:1")]);
 }

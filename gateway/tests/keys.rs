@@ -143,6 +143,7 @@ async fn a_fixed_key_opens_a_worker() {
             key_id: "worker".into(),
             scope,
             admin: false,
+            meter: None,
         }
     };
     let keys = KeyStore::fixed("anything", caller, Arc::new(SystemClock));

@@ -48,7 +48,7 @@ async fn over(first: Scripted) -> (TestApp, String) {
     config.profiles.insert("second-8bit".to_owned(), profile);
     let fleet = Arc::new(Fleet::new(vec![Arc::new(first)]));
     let loader = Loader::new(Arc::new(config), Arc::new(Doubles), Arc::clone(&fleet));
-    let test = TestApp::builder().engine(fleet).loader(loader).build().await;
+    let test = TestApp::builder().fleet(fleet).loader(loader).build().await;
     let admin = test.admin_key("team", "boss").await;
     (test, admin)
 }

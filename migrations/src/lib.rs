@@ -7,6 +7,7 @@ use sea_orm_migration::sea_orm::DatabaseConnection;
 
 mod m20261121_000001_journal;
 mod m20261121_000002_objects;
+mod m20261121_000003_key_limits;
 
 /// All migrations, oldest first.
 pub struct Migrator;
@@ -17,6 +18,7 @@ impl MigratorTrait for Migrator {
         vec![
             Box::new(m20261121_000001_journal::Migration),
             Box::new(m20261121_000002_objects::Migration),
+            Box::new(m20261121_000003_key_limits::Migration),
         ]
     }
 }

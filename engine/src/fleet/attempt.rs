@@ -11,7 +11,7 @@ use futures::{Stream, StreamExt};
 
 use super::Member;
 use crate::breaker::Pass;
-use crate::{ChatRequest, Delta, DeltaStream, EngineError};
+use crate::{ChatRequest, Delta, DeltaStream, EmbedRequest, Embeddings, EngineError};
 
 /// A request, and the members that have not been asked yet, the next one last.
 pub(super) struct Attempt {
@@ -113,6 +113,33 @@ impl Attempt {
             self.error = Some(error);
         }
     }
+}
+
+/// Vectors from the first member that gives any.
+pub(super) async fn embed(order: &[Arc<Member>], request: &EmbedRequest) -> Result<Embeddings, EngineError> {
+    let mut last = EngineError::Unavailable(format!("no engine serves `{}` now; try again later", request.model));
+    for member in order {
+        let Some(pass) = member.pass(Instant::now()) else {
+            last = EngineError::Unavailable(member.trouble());
+            continue;
+        };
+        let mut asked = request.clone();
+        member.theirs(&request.model).clone_into(&mut asked.model);
+        match member.engine().embed(asked).await {
+            Err(error) if is_fault(&error) => {
+                member.failed(pass, &error);
+                last = error;
+            }
+            answer => {
+                succeeded(pass);
+                match answer {
+                    Err(error) if error.is_retryable() => last = error,
+                    answer => return answer,
+                }
+            }
+        }
+    }
+    Err(last)
 }
 
 /// Whether an error speaks against the engine, rather than against the request or the moment.

@@ -244,6 +244,12 @@ impl Member {
         }
     }
 
+    /// What the last check of a remote member said.
+    #[must_use]
+    pub fn checked(&self) -> Option<Health> {
+        self.remote.as_ref().map(|remote| Health::clone(&remote.health.load()))
+    }
+
     /// Whether it can answer now: asked directly where it is in this process, else as last checked.
     pub async fn health(&self) -> Health {
         let Some(remote) = &self.remote else {

@@ -10,7 +10,10 @@ use async_trait::async_trait;
 use futures::{Stream, StreamExt};
 use tokio::time::{Instant, Sleep};
 
-use crate::{ChatRequest, Delta, DeltaStream, Engine, EngineError, Health, Load, ModelInfo, TokenCounter};
+use crate::{
+    ChatRequest, Delta, DeltaStream, EmbedRequest, Embeddings, Engine, EngineError, Health, Load, ModelInfo,
+    TokenCounter,
+};
 
 /// An engine that is given so much time.
 pub struct Patience {
@@ -32,19 +35,20 @@ impl Patience {
             between,
         }
     }
+
+    fn late(&self) -> EngineError {
+        let within = self.first.as_secs_f64();
+        EngineError::Unavailable(format!("{} did not begin to reply within {within} s", self.name))
+    }
 }
 
 #[async_trait]
 impl Engine for Patience {
     async fn chat(&self, request: ChatRequest) -> Result<DeltaStream, EngineError> {
         let asked = Instant::now();
-        let late = |_| {
-            let within = self.first.as_secs_f64();
-            EngineError::Unavailable(format!("{} did not begin to reply within {within} s", self.name))
-        };
         let stream = tokio::time::timeout(self.first, self.inner.chat(request))
             .await
-            .map_err(late)??;
+            .map_err(|_| self.late())??;
         Ok(Timed {
             stream: Some(stream),
             name: self.name.clone(),
@@ -54,6 +58,12 @@ impl Engine for Patience {
             alarm: None,
         }
         .boxed())
+    }
+
+    async fn embed(&self, request: EmbedRequest) -> Result<Embeddings, EngineError> {
+        tokio::time::timeout(self.first, self.inner.embed(request))
+            .await
+            .map_err(|_| self.late())?
     }
 
     fn models(&self) -> Vec<ModelInfo> {

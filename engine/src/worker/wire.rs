@@ -75,6 +75,18 @@ fn model(item: &Value) -> Option<ModelInfo> {
     })
 }
 
+/// The model that text-generation-webui has loaded, as its `internal/model/info` says; none if that is `None`.
+pub(super) fn loaded_in_webui(info: &Value) -> Vec<ModelInfo> {
+    let name = info["model_name"].as_str().filter(|name| !matches!(*name, "" | "None"));
+    let model = name.map(|name| ModelInfo {
+        id: name.to_owned(),
+        context_window: None,
+        owned_by: "webui".to_owned(),
+        created: 0,
+    });
+    model.into_iter().collect()
+}
+
 /// What a chunk (or a whole reply) says of the reply's end.
 pub(super) fn finish_reason(choice: &Value) -> Option<FinishReason> {
     Some(match choice["finish_reason"].as_str()? {

@@ -8,7 +8,7 @@ use std::time::Instant;
 use axum::extract::FromRef;
 use axum::response::Response;
 use futures::StreamExt;
-use habit_engine::{ChatRequest, Delta, DeltaStream, EngineError, FinishReason, Usage};
+use habit_engine::{ChatRequest, Delta, DeltaStream, Engine, EngineError, FinishReason, Priority, Usage};
 use habit_memory::Scope;
 use habit_memory::clock::Clock;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -21,12 +21,15 @@ use crate::auth::Caller;
 use crate::turn::reply::Collected;
 use crate::turn::{MemoryMode, Reply, Turn, TurnService};
 
+mod charge;
 pub mod replies;
 
 /// What a request allows memory to do: `off`, `read`, `write` or `on`.
 pub const MEMORY: HeaderName = HeaderName::from_static("x-habit-memory");
 /// Names the conversation; on replies, the one that the turn belongs to.
 pub const CONVERSATION: HeaderName = HeaderName::from_static("x-habit-conversation");
+/// Whether someone waits for the reply: `interactive`, or `background`, which lets all others go first.
+pub const PRIORITY: HeaderName = HeaderName::from_static("x-habit-priority");
 /// On replies: the turn's id, for `GET /v1/turns/{id}`.
 pub const TURN: HeaderName = HeaderName::from_static("x-habit-turn");
 
@@ -37,6 +40,7 @@ const CONVERSATION_MAX: usize = 128;
 #[derive(Clone)]
 pub struct Asker {
     turns: TurnService,
+    engine: Arc<dyn Engine>,
     clock: Arc<dyn Clock>,
 }
 
@@ -44,6 +48,7 @@ impl FromRef<App> for Asker {
     fn from_ref(app: &App) -> Self {
         Self {
             turns: app.turns.clone(),
+            engine: Arc::clone(&app.engine),
             clock: Arc::clone(&app.clock),
         }
     }
@@ -66,26 +71,56 @@ impl Asker {
     /// The turn of this question.
     ///
     /// # Errors
-    /// 400 if a header, or the conversation's name, is wrong.
+    /// 400 if a header, or the conversation's name, is wrong; 403 if the key may not ask the model.
     pub fn turn(&self, caller: Caller, headers: &HeaderMap, question: Question) -> Result<Turn, ApiError> {
+        let mut request = question.request;
+        self.check_model(&caller, &mut request)?;
+        request.priority = priority(headers, &request)?;
+        request.tenant = caller.key_id;
         Ok(Turn {
             id: Uuid::now_v7(),
             scope: scope(caller.scope, headers, question.conversation)?,
-            request: question.request,
+            request,
             memory: memory_mode(headers)?.unwrap_or(question.memory),
             store: question.store,
             asked_at: self.clock.now_ms(),
             arrived: Instant::now(),
             passages: Vec::new(),
+            meter: caller.meter,
         })
     }
 
     /// The reply to a turn.
     ///
     /// # Errors
-    /// What the stack says.
+    /// What the stack says; 429 if the key has no tokens left.
     pub async fn ask(&self, turn: Turn) -> Result<Reply, ApiError> {
-        Ok(self.turns.clone().oneshot(turn).await?)
+        let reserved = charge::reserve(&turn)?;
+        let reply = self.turns.clone().oneshot(turn).await?;
+        Ok(match reserved {
+            None => reply,
+            Some(reserved) => Reply {
+                deltas: charge::charged(reply.deltas, reserved),
+                ..reply
+            },
+        })
+    }
+
+    /// Refuses a model that the key may not ask: the one that is meant, whatever alias names it. The name is resolved
+    /// for good then, so that it can't come to mean another model in the meantime.
+    fn check_model(&self, caller: &Caller, request: &mut ChatRequest) -> Result<(), ApiError> {
+        if !caller.is_limited_to_models() {
+            return Ok(());
+        }
+        request.model = self.engine.resolve(&request.model);
+        if caller.may_ask(&request.model) {
+            return Ok(());
+        }
+        let message = format!(
+            "this key may not use the model `{}`; GET /v1/models lists those that it may",
+            request.model
+        );
+        Err(ApiError::forbidden(message).with_param("model"))
     }
 }
 
@@ -110,6 +145,27 @@ pub fn name_turn(response: &mut Response, id: Uuid, conversation: Option<String>
     for (name, value) in named {
         if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
             response.headers_mut().insert(name, value);
+        }
+    }
+}
+
+/// What the header says, or else OpenAI's `service_tier`, of which `flex` is the one that may wait.
+fn priority(headers: &HeaderMap, request: &ChatRequest) -> Result<Priority, ApiError> {
+    let Some(value) = headers.get(PRIORITY) else {
+        let flex = request.extra.get("service_tier").and_then(|tier| tier.as_str()) == Some("flex");
+        return Ok(if flex {
+            Priority::Background
+        } else {
+            Priority::Interactive
+        });
+    };
+    match value.as_bytes().trim_ascii().to_ascii_lowercase().as_slice() {
+        b"interactive" => Ok(Priority::Interactive),
+        b"background" => Ok(Priority::Background),
+        other => {
+            let other = String::from_utf8_lossy(other).into_owned();
+            let message = format!("the header `X-Habit-Priority` must be interactive or background, not `{other}`");
+            Err(ApiError::invalid(message, Some("X-Habit-Priority")))
         }
     }
 }

@@ -194,6 +194,7 @@ impl ChatCompletionRequest {
             stop: Stop::strings(self.stop),
             max_tokens,
             extra,
+            ..ChatRequest::default()
         };
         Ok(Parsed {
             request,

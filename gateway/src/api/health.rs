@@ -4,6 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use habit_engine::Health;
+use habit_engine::fleet::Report;
 use http::StatusCode;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -20,12 +21,27 @@ pub struct HealthReport {
     pub version: &'static str,
     /// The engine.
     pub engine: PartHealth,
+    /// All engines together.
+    pub engines: EnginesHealth,
     /// The journal; absent where this process keeps none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub journal: Option<PartHealth>,
     /// The index; absent where this process keeps none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<IndexHealth>,
+}
+
+/// All engines together; `GET /v1/admin/queue` tells them apart.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EnginesHealth {
+    /// Engines that can answer.
+    pub ready: usize,
+    /// Engines in all.
+    pub total: usize,
+    /// Replies being made.
+    pub running: usize,
+    /// Requests that wait for their turn.
+    pub waiting: usize,
 }
 
 /// One part.
@@ -74,9 +90,22 @@ impl PartHealth {
     ),
 )]
 pub async fn health(State(app): State<App>) -> Response {
-    let engine = PartHealth::of(match app.engine.health().await {
-        Health::Ready => Ok(()),
-        Health::Unavailable(why) => Err(why),
+    let reports = app.engines.fleet().reports().await;
+    let trouble = |report: &Report| match &report.health {
+        Health::Ready => None,
+        Health::Unavailable(why) => Some(why.clone()),
+    };
+    let engines = EnginesHealth {
+        ready: reports.iter().filter(|report| trouble(report).is_none()).count(),
+        total: reports.len(),
+        running: reports.iter().map(|report| report.load.running).sum(),
+        waiting: reports.iter().map(|report| report.load.waiting).sum(),
+    };
+    // One that answers is enough to answer.
+    let engine = PartHealth::of(match (engines.ready, reports.first()) {
+        (0, None) => Err("no engine is loaded".to_owned()),
+        (0, Some(first)) => Err(trouble(first).unwrap_or_default()),
+        _ => Ok(()),
     });
     let (mut journal, mut index) = (None, None);
     if let Some(memory) = &app.memory {
@@ -92,6 +121,7 @@ pub async fn health(State(app): State<App>) -> Response {
         status,
         version: env!("CARGO_PKG_VERSION"),
         engine,
+        engines,
         journal,
         index,
     };

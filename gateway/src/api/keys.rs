@@ -11,7 +11,7 @@ use crate::api::error::{self, ApiError, ErrorBody};
 use crate::api::turns::Deleted;
 use crate::app::App;
 use crate::auth::Caller;
-use crate::keys::{KeyError, KeyInfo, KeyStore, NewKey};
+use crate::keys::{KeyError, KeyInfo, KeyLimits, KeyStore, NewKey};
 
 /// A key, without its secret.
 #[derive(Debug, Serialize, ToSchema)]
@@ -36,6 +36,40 @@ pub struct KeyView {
     pub expires_at: Option<i64>,
     /// When it was revoked, in Unix milliseconds.
     pub revoked_at: Option<i64>,
+    /// What it may use.
+    #[serde(flatten)]
+    pub limits: Limits,
+}
+
+/// What a key may use; what is null is not limited.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Limits {
+    /// Requests a minute.
+    #[serde(default)]
+    #[schema(minimum = 1)]
+    pub rpm: Option<u32>,
+    /// Tokens a minute, of prompts and replies together.
+    #[serde(default)]
+    #[schema(minimum = 1)]
+    pub tpm: Option<u32>,
+    /// Requests at the same time.
+    #[serde(default)]
+    #[schema(minimum = 1)]
+    pub concurrency: Option<u32>,
+    /// The models that it may ask, by their own names.
+    #[serde(default)]
+    pub models: Option<Vec<String>>,
+}
+
+impl From<KeyLimits> for Limits {
+    fn from(limits: KeyLimits) -> Self {
+        Self {
+            rpm: limits.requests_per_minute,
+            tpm: limits.tokens_per_minute,
+            concurrency: limits.concurrency,
+            models: limits.models,
+        }
+    }
 }
 
 /// A new key, with its secret.
@@ -74,6 +108,21 @@ pub struct CreateKey {
     /// When it stops working, in Unix milliseconds; never, if it is not given.
     #[serde(default)]
     pub expires_at: Option<i64>,
+    /// Requests a minute; not limited, if it is not given.
+    #[serde(default)]
+    #[schema(minimum = 1)]
+    pub rpm: Option<u32>,
+    /// Tokens a minute, of prompts and replies together; not limited, if it is not given.
+    #[serde(default)]
+    #[schema(minimum = 1)]
+    pub tpm: Option<u32>,
+    /// Requests at the same time; not limited, if it is not given.
+    #[serde(default)]
+    #[schema(minimum = 1)]
+    pub concurrency: Option<u32>,
+    /// The models that it may ask, by their own names; all, if they are not given.
+    #[serde(default)]
+    pub models: Option<Vec<String>>,
 }
 
 /// That the index is being rebuilt.
@@ -94,6 +143,7 @@ impl From<KeyInfo> for KeyView {
             created_at,
             expires_at,
             revoked_at,
+            limits,
         } = info;
         Self {
             id,
@@ -105,6 +155,7 @@ impl From<KeyInfo> for KeyView {
             created_at,
             expires_at,
             revoked_at,
+            limits: limits.into(),
         }
     }
 }
@@ -112,6 +163,7 @@ impl From<KeyInfo> for KeyView {
 impl From<KeyError> for ApiError {
     fn from(error: KeyError) -> Self {
         match error {
+            KeyError::Limit(field) => Self::invalid(error.to_string(), Some(field)),
             KeyError::Name(BadName(_)) => Self::invalid(error.to_string(), Some("user")),
             KeyError::Storage(_) | KeyError::Random(_) => Self::unavailable(error.to_string()),
             KeyError::Fixed => Self::not_found(error.to_string()),
@@ -150,6 +202,10 @@ pub async fn create(
         admin,
         label,
         expires_at,
+        rpm,
+        tpm,
+        concurrency,
+        models,
     } = body;
     let team = caller.scope.team().to_owned();
     let created = store(&app, &caller)?
@@ -159,6 +215,12 @@ pub async fn create(
             admin,
             label,
             expires_at,
+            limits: KeyLimits {
+                requests_per_minute: rpm,
+                tokens_per_minute: tpm,
+                concurrency,
+                models,
+            },
         })
         .await?;
     Ok(Json(CreatedKeyView {

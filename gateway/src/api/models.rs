@@ -62,11 +62,17 @@ impl From<ModelInfo> for Model {
     get, path = "/v1/models", tag = "models", operation_id = "listModels",
     responses((status = 200, body = ModelList), (status = 401, body = ErrorBody)),
 )]
-pub async fn list(State(app): State<App>, _: Caller) -> Json<ModelList> {
+pub async fn list(State(app): State<App>, caller: Caller) -> Json<ModelList> {
     Json(ModelList {
         object: "list",
-        data: all(&app).into_iter().map(Model::from).collect(),
+        data: allowed(&app, &caller).map(Model::from).collect(),
     })
+}
+
+/// The models that a caller may ask; an alias is allowed as the model that it stands for is.
+fn allowed<'a>(app: &'a App, caller: &'a Caller) -> impl Iterator<Item = ModelInfo> + 'a {
+    let may = |info: &ModelInfo| !caller.is_limited_to_models() || caller.may_ask(&app.engine.resolve(&info.id));
+    all(app).into_iter().filter(may)
 }
 
 /// One of them. An id with slashes may be written with or without escaping them.
@@ -75,8 +81,8 @@ pub async fn list(State(app): State<App>, _: Caller) -> Json<ModelList> {
     params(("id" = String, Path, description = "The model's id.")),
     responses((status = 200, body = Model), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)),
 )]
-pub async fn get(State(app): State<App>, _: Caller, Path(id): Path<String>) -> Result<Json<Model>, ApiError> {
-    let models = all(&app);
+pub async fn get(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<Json<Model>, ApiError> {
+    let models: Vec<ModelInfo> = allowed(&app, &caller).collect();
     if let Some(info) = models.iter().find(|info| info.id == id) {
         return Ok(Json(info.clone().into()));
     }

@@ -16,7 +16,7 @@ use super::chat_wire::ChatCompletionRequest;
 use super::error::{ApiError, ErrorBody, Json};
 use crate::app::App;
 use crate::auth::Caller;
-use crate::turn::{MemoryMode, route};
+use crate::turn::MemoryMode;
 
 pub mod dialect;
 
@@ -206,7 +206,7 @@ pub async fn chat_prompt(
 ) -> Result<axum::Json<ChatPrompt>, ApiError> {
     dialect::apply(&mut body, &app.library)?;
     let request = body.parse()?.request;
-    let model = route::resolve(&*app.engine, &request.model);
+    let model = app.engine.resolve(&request.model);
     let counter = app.engine.token_counter(&model).ok_or_else(elsewhere)?;
     let prompt = counter.render(&request)?.ok_or_else(elsewhere)?;
     Ok(axum::Json(ChatPrompt { prompt }))
@@ -256,7 +256,7 @@ pub async fn health(_: Caller) -> axum::Json<WebuiHealth> {
 
 /// Counts for the default model.
 fn counter(app: &App) -> Result<Arc<dyn TokenCounter>, ApiError> {
-    let model = route::resolve(&*app.engine, "");
+    let model = app.engine.resolve("");
     let none = || ApiError::unavailable("no model is loaded; load one and try again");
     app.engine.token_counter(&model).ok_or_else(none)
 }

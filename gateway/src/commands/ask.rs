@@ -9,7 +9,6 @@ use serde_json::json;
 
 use super::client::Connection;
 use crate::cli::{Ask, Asking, Common};
-use crate::turn::route;
 use crate::wiring::Purpose;
 
 /// Asks, and prints the answer as it comes.
@@ -63,7 +62,7 @@ pub(super) fn request(asking: &Asking, messages: Vec<Message>, conversation: Opt
 
 /// Prints a reply as it comes; returns its text.
 pub(super) async fn print_reply(engine: &Worker, mut request: ChatRequest) -> anyhow::Result<String> {
-    request.model = route::resolve(engine, &request.model);
+    request.model = engine.resolve(&request.model);
     let mut deltas = engine.chat(request).await?;
     let (mut out, mut text) = (std::io::stdout(), String::new());
     while let Some(delta) = deltas.next().await {

@@ -188,6 +188,7 @@ async fn mint(keys: &KeyStore, target: &Target) -> anyhow::Result<(String, Strin
         admin: true,
         label: KEY_LABEL.to_owned(),
         expires_at: Some(now.saturating_add(life)),
+        ..NewKey::default()
     };
     let created = keys.create(new).await?;
     Ok((created.info.id, created.key))

@@ -4,7 +4,7 @@ use habit_memory::clock::{Clock, SystemClock};
 use jiff::Timestamp;
 
 use crate::cli::{Common, Keys};
-use crate::keys::{KeyInfo, NewKey};
+use crate::keys::{KeyInfo, KeyLimits, NewKey};
 use crate::wiring;
 
 /// A day, in milliseconds.
@@ -25,6 +25,10 @@ pub async fn run(common: &Common, what: Keys) -> anyhow::Result<()> {
             admin,
             label,
             expires_days,
+            rpm,
+            tpm,
+            concurrency,
+            models,
         } => {
             let expires_at = expires_days.map(|days| now.saturating_add(i64::from(days) * DAY_MS));
             let created = keys
@@ -34,6 +38,12 @@ pub async fn run(common: &Common, what: Keys) -> anyhow::Result<()> {
                     admin,
                     label,
                     expires_at,
+                    limits: KeyLimits {
+                        requests_per_minute: rpm,
+                        tokens_per_minute: tpm,
+                        concurrency,
+                        models: (!models.is_empty()).then_some(models),
+                    },
                 })
                 .await?;
             let KeyInfo { team, user, .. } = created.info;
@@ -47,8 +57,8 @@ pub async fn run(common: &Common, what: Keys) -> anyhow::Result<()> {
                 eprintln!("there are no keys; `habit keys create` makes one, and so does the first `habit serve`");
             } else {
                 println!(
-                    "{:<16}  {:<16}  {:<16}  {:<5}  {:<10}  {:<12}  LABEL",
-                    "ID", "TEAM", "USER", "ADMIN", "CREATED", "STATE"
+                    "{:<16}  {:<16}  {:<16}  {:<5}  {:<10}  {:<12}  {:<24}  LABEL",
+                    "ID", "TEAM", "USER", "ADMIN", "CREATED", "STATE", "LIMITS"
                 );
             }
             for key in list {
@@ -57,10 +67,13 @@ pub async fn run(common: &Common, what: Keys) -> anyhow::Result<()> {
                     date(key.created_at),
                     state(&key, now),
                 );
+                let limits = limits(&key.limits);
                 let KeyInfo {
                     id, team, user, label, ..
                 } = key;
-                println!("{id:<16}  {team:<16}  {user:<16}  {admin:<5}  {created:<10}  {state:<12}  {label}");
+                println!(
+                    "{id:<16}  {team:<16}  {user:<16}  {admin:<5}  {created:<10}  {state:<12}  {limits:<24}  {label}"
+                );
             }
         }
         Keys::Revoke { id } => {
@@ -83,6 +96,21 @@ fn state(key: &KeyInfo, now: i64) -> &'static str {
         _ if key.expires_at.is_some() => "until later",
         _ => "works",
     }
+}
+
+/// What a key may use, in a few words.
+fn limits(limits: &KeyLimits) -> String {
+    let numbers = [
+        (limits.requests_per_minute, "rpm"),
+        (limits.tokens_per_minute, "tpm"),
+        (limits.concurrency, "at once"),
+    ];
+    let mut words: Vec<String> = numbers
+        .into_iter()
+        .filter_map(|(number, what)| Some(format!("{} {what}", number?)))
+        .collect();
+    words.extend(limits.models.as_ref().map(|models| models.join(" ")));
+    words.join(", ")
 }
 
 /// The day of a Unix time in milliseconds (UTC).

@@ -56,6 +56,7 @@ impl Running {
                 key_id: "worker".to_owned(),
                 scope,
                 admin: false,
+                meter: None,
             };
             app.keys = Some(KeyStore::fixed(key, caller, Arc::clone(&app.clock)));
         }

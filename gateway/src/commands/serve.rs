@@ -6,6 +6,7 @@ use super::banner;
 use super::progress::Bars;
 use super::running::Running;
 use crate::cli::{Common, Serve, Worker};
+use crate::config::Config;
 use crate::http::auth::{DEFAULT_TEAM, DEFAULT_USER};
 use crate::keys::NewKey;
 use crate::lifecycle::{self, Signals};
@@ -16,18 +17,23 @@ use crate::wiring::Purpose;
 /// # Errors
 /// With what to do about it.
 pub async fn serve(common: &Common, flags: &Serve) -> anyhow::Result<()> {
-    let config = common.load(flags.flags())?;
-    if let Some(url) = config.engine.upstream.url.as_deref().filter(|_| config.memory.on)
-        && !config.memory_may_reach_engine()
-    {
+    let sources = common.sources(flags.flags());
+    let config = Config::load(&sources)?;
+    let apart = config.upstreams.iter().filter(|one| !one.sees_memory(&config.memory));
+    for upstream in apart.filter(|one| config.memory.on && one.memory.is_none()) {
         eprintln!(
-            "note: {url} is another machine, so memory is recorded but not sent there; allow it with --memory-to-upstream"
+            "note: {} is another machine, so memory is recorded but not sent there; allow it with --memory-to-upstream",
+            upstream.url
         );
     }
     let signals = lifecycle::signals()?;
     let start = Running::start(config, Purpose::Gateway, None, Arc::new(Bars::default()));
     until_stopped(start, signals, |running| {
         Box::pin(async move {
+            for trouble in running.app.engines.troubles() {
+                eprintln!("note: {trouble}; it is asked again until it answers");
+            }
+            running.app.engines.reload_from(sources, &running.app.lifecycle)?;
             let mut key = None;
             if let Some(keys) = &running.app.keys
                 && !keys.any_live().await?
@@ -38,7 +44,7 @@ pub async fn serve(common: &Common, flags: &Serve) -> anyhow::Result<()> {
                     user,
                     admin: true,
                     label: "first key".to_owned(),
-                    expires_at: None,
+                    ..NewKey::default()
                 };
                 key = Some(keys.create(first).await?.key);
             }
@@ -62,7 +68,8 @@ pub async fn worker(common: &Common, flags: &Worker) -> anyhow::Result<()> {
     let mut config = common.load(flags.engine.flags())?;
     config.server.bind = flags.bind;
     // A worker runs a model: it never asks another one.
-    config.engine.upstream = crate::config::Upstream::default();
+    config.upstreams.clear();
+    config.aliases.clear();
     let key = flags.key.as_deref().filter(|key| !key.is_empty());
     if key.is_none() && !flags.bind.ip().is_loopback() {
         anyhow::bail!(

@@ -14,6 +14,9 @@ const ENV_PREFIX: &str = "HABIT_";
 /// Fields without a default that are numbers; the others without one are text.
 const OPTIONAL_NUMBERS: [&str; 2] = ["engine.context_window", "engine.bits"];
 
+/// Flags for the one upstream that stands for the whole list; see [`one_upstream`].
+const SHORTHAND: &str = "upstream.";
+
 /// A guess at a misspelt name is offered from this similarity on (0 to 1).
 const NEAR_ENOUGH: f64 = 0.6;
 
@@ -93,9 +96,11 @@ pub(super) fn merge(sources: &Sources) -> Result<Config, ConfigError> {
         Value::serialize(Config::default()).map_err(|error| internal(&error))?,
     );
     let env = env_layers(&sources.env, &known.values);
+    let shorthand = one_upstream(sources);
     let flags: Vec<Layer> = sources
         .flags
         .iter()
+        .filter(|(_, field, _)| !field.starts_with(SHORTHAND))
         .map(|(flag, field, value)| Layer::new(*flag, figment::util::nest(field, value.clone())))
         .collect();
 
@@ -107,6 +112,7 @@ pub(super) fn merge(sources: &Sources) -> Result<Config, ConfigError> {
     // A profile is chosen on purpose, so it comes before what is set for all; a flag beside it is more on purpose yet.
     layers.extend(profile_of(layers.iter().chain(&flags))?);
     layers.extend(flags);
+    layers.extend(shorthand);
 
     let mut fields = Vec::new();
     paths(&known.values, "", &mut fields);
@@ -118,6 +124,35 @@ pub(super) fn merge(sources: &Sources) -> Result<Config, ConfigError> {
         figment = figment.merge(layer);
     }
     figment.extract().map_err(|error| readable(&error))
+}
+
+/// The short way to a list of one upstream: `--upstream URL` or `HABIT_UPSTREAM_URL`, with its key and name. Without the
+/// URL, the others mean nothing.
+fn one_upstream(sources: &Sources) -> Option<Layer> {
+    let mut entry = Dict::new();
+    let mut place = None;
+    for field in ["url", "key", "name"] {
+        let variable = format!("{ENV_PREFIX}UPSTREAM_{}", field.to_ascii_uppercase());
+        let of_env = sources
+            .env
+            .iter()
+            .rev()
+            .find(|(name, text)| *name == variable && !text.is_empty());
+        let of_env = of_env.map(|(name, text)| (name.as_str(), Value::from(text.as_str())));
+        let of_flags = sources
+            .flags
+            .iter()
+            .find(|(_, path, _)| path.strip_prefix(SHORTHAND) == Some(field));
+        let of_flags = of_flags.map(|(flag, _, value)| (*flag, value.clone()));
+        if let Some((name, value)) = of_flags.or(of_env) {
+            place.get_or_insert(name.to_owned());
+            entry.insert(field.to_owned(), value);
+        }
+    }
+    entry.contains_key("url").then(|| Layer {
+        name: place.unwrap_or_default(),
+        values: Dict::from([("upstreams".to_owned(), Value::from(vec![Value::from(entry)]))]),
+    })
 }
 
 /// The settings of the profile that the last of these layers names, as a layer of their own.
@@ -311,6 +346,7 @@ fn check_names(layer: &Layer, given: &Dict, known: &Dict, prefix: &str, fields: 
                 return Err(unknown(layer, field, fields));
             }
             (None, _) => return Err(unknown(layer, path, fields)),
+            (Some(Value::Array(..)), Value::Array(_, entries)) if path == "upstreams" => check_entries(layer, entries)?,
             // Names of one's own: what they may hold is checked when it is read.
             (Some(Value::Dict(_, known)), Value::Dict(..)) if known.is_empty() => {}
             (Some(Value::Dict(_, known)), Value::Dict(_, inner)) => check_names(layer, inner, known, &path, fields)?,
@@ -324,6 +360,18 @@ fn check_names(layer: &Layer, given: &Dict, known: &Dict, prefix: &str, fields: 
             }
             _ => {}
         }
+    }
+    Ok(())
+}
+
+/// The fields of a list's entries, which the defaults don't show: by default there are none.
+fn check_entries(layer: &Layer, entries: &[Value]) -> Result<(), ConfigError> {
+    let known = Value::serialize(super::Upstream::default()).map_err(|error| internal(&error))?;
+    let known = known.into_dict().unwrap_or_default();
+    let mut fields = Vec::new();
+    paths(&known, "upstreams", &mut fields);
+    for entry in entries.iter().filter_map(Value::as_dict) {
+        check_names(layer, entry, &known, "upstreams", &fields)?;
     }
     Ok(())
 }

@@ -90,6 +90,7 @@ fn local_caller() -> Result<Caller, ApiError> {
         key_id: "local".to_owned(),
         scope,
         admin: true,
+        meter: None,
     })
 }
 

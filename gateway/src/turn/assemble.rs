@@ -13,7 +13,7 @@ use habit_memory::assembly::{Budget, assemble};
 use habit_memory::passage::Passage;
 use tower::{Layer, Service};
 
-use super::{Reply, Turn, TurnError, route};
+use super::{Reply, Turn, TurnError};
 
 /// The share of the window that is kept for the reply when the request names no `max_tokens`: a quarter.
 const REPLY_SHARE: usize = 4;
@@ -88,7 +88,7 @@ impl AssembleParts {
         if passages.is_empty() {
             return Vec::new();
         }
-        let model = route::resolve(&*self.engine, &turn.request.model);
+        let model = self.engine.resolve(&turn.request.model);
         let Some(counter) = self.engine.token_counter(&model) else {
             return Vec::new();
         };
@@ -101,6 +101,8 @@ impl AssembleParts {
         match assemble(&turn.request.messages, passages, &budget, &*counter) {
             Ok(assembled) => {
                 turn.request.messages = assembled.messages;
+                // From here on it goes only where memory may go.
+                turn.request.holds_memory = !assembled.injected.is_empty();
                 assembled.injected
             }
             Err(error) => {

@@ -25,8 +25,9 @@ pub struct ContextParts {
     pub embedder: Arc<dyn Embedder>,
     /// A vector that is later than this is not waited for: the sources then search by words alone.
     pub embed_deadline: Duration,
-    /// False where the engine is an outside upstream and the configuration does not allow that memory goes there.
-    pub may_leave: bool,
+    /// Whether memory may be put before this model: not where only outside upstreams serve it, and the configuration
+    /// does not allow that it goes to any of them.
+    pub may_leave: Arc<dyn Fn(&str) -> bool + Send + Sync>,
 }
 
 /// See the module.
@@ -92,7 +93,7 @@ impl ContextParts {
         if !turn.memory.reads() || self.slots.iter().all(|slot| slot.chunks == 0) {
             return Gathered::default();
         }
-        if !self.may_leave {
+        if !(self.may_leave)(&turn.request.model) {
             return self.kept_home();
         }
         let Some(query) = query(turn) else {
@@ -132,8 +133,7 @@ impl ContextParts {
 
     /// The reports of sources that were not asked, so that a turn's record says why nothing was injected.
     fn kept_home(&self) -> Gathered {
-        let why =
-            "not asked: memory is not sent to an outside upstream; set memory.send_to_upstream = true to allow it";
+        let why = "not asked: memory is not sent to an outside upstream; allow it with memory = true in its [[upstreams]] entry";
         let on = self.slots.iter().filter(|slot| slot.chunks > 0);
         let reports = on.map(|slot| SourceReport {
             source: slot.source.kind(),

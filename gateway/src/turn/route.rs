@@ -10,9 +10,6 @@ use tower::Service;
 use super::running::{Bill, Running};
 use super::{Reply, Trace, Turn, TurnError};
 
-/// The name that, like an empty one, stands for whatever the server serves first.
-pub const DEFAULT_MODEL: &str = "default";
-
 /// Asks the engine.
 #[derive(Clone)]
 pub struct Route {
@@ -28,18 +25,10 @@ impl Route {
     }
 }
 
-/// The model that a request means: the engine's first for an empty name or `default`, unless a model is really
-/// called that.
+/// The model that a request means; see [`Engine::resolve`].
 #[must_use]
 pub fn resolve(engine: &dyn Engine, model: &str) -> String {
-    if !model.is_empty() && model != DEFAULT_MODEL {
-        return model.to_owned();
-    }
-    let models = engine.models();
-    let named = models.iter().find(|info| info.id == model);
-    named
-        .or(models.first())
-        .map_or_else(|| model.to_owned(), |info| info.id.clone())
+    engine.resolve(model)
 }
 
 impl Service<Turn> for Route {

@@ -26,9 +26,9 @@ pub(super) struct Own {
 #[async_trait]
 impl Load for Own {
     async fn load(&self, wanted: &config::Engine) -> anyhow::Result<Arc<dyn Engine>> {
-        let name = &wanted.model;
+        let name = wanted.own_model(0).context("no model was named")?;
         let model = self
-            .prepared(wanted)
+            .prepared(wanted, name)
             .await
             .with_context(|| format!("the model `{name}`"))?;
         let (engine, suited) = run(wanted, model)
@@ -51,8 +51,8 @@ impl Load for Own {
 
 impl Own {
     /// The model's files, fetched, quantised, and found to fit in memory.
-    async fn prepared(&self, wanted: &config::Engine) -> anyhow::Result<LocalModel> {
-        let mut model = self.store.resolve(&wanted.model, Arc::clone(&self.progress)).await?;
+    async fn prepared(&self, wanted: &config::Engine, name: &str) -> anyhow::Result<LocalModel> {
+        let mut model = self.store.resolve(name, Arc::clone(&self.progress)).await?;
         if let Some(precision) = wanted.precision() {
             model = self
                 .store

@@ -32,14 +32,26 @@ impl Upstream {
         upstream
     }
 
+    /// Replies at once, at this address.
+    #[allow(dead_code, reason = "not every binary of tests needs it")]
+    pub async fn start_at(address: std::net::SocketAddr) -> Self {
+        let upstream = Self::listen(address).await;
+        upstream.gate.close();
+        upstream
+    }
+
     /// Sends a word for each permit that the test adds to `gate`.
     pub async fn start_gated() -> Self {
+        Self::listen(std::net::SocketAddr::from(([127, 0, 0, 1], 0))).await
+    }
+
+    async fn listen(address: std::net::SocketAddr) -> Self {
         let gate = Arc::new(Semaphore::new(0));
         let app = Router::new()
             .route("/v1/models", get(models))
             .route("/v1/chat/completions", post(chat))
             .with_state(Arc::clone(&gate));
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = tokio::net::TcpListener::bind(address).await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, app).await });
         Self { url, gate }

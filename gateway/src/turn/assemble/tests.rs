@@ -88,6 +88,7 @@ fn ask(model: &str, passages: Vec<Passage>) -> Turn {
         asked_at: 0,
         arrived: Instant::now(),
         passages,
+        meter: None,
     }
 }
 

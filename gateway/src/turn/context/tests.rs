@@ -103,7 +103,7 @@ fn bench(source: Answer, embedder: Answer) -> Bench {
         slots: vec![slot, off].into(),
         embedder: Arc::new(Vectors(embedder)),
         embed_deadline: Duration::from_millis(20),
-        may_leave: true,
+        may_leave: Arc::new(|_| true),
     };
     Bench { source, parts }
 }
@@ -147,6 +147,7 @@ fn ask(text: &str) -> Turn {
         asked_at: 0,
         arrived: Instant::now(),
         passages: Vec::new(),
+        meter: None,
     }
 }
 
@@ -212,7 +213,7 @@ async fn without_a_vector_words_are_enough() {
 #[tokio::test]
 async fn memory_stays_at_home_unless_it_may_leave() {
     let mut bench = bench(Answer::Passage, Answer::Passage);
-    bench.parts.may_leave = false;
+    bench.parts.may_leave = Arc::new(|_| false);
     let (passages, trace) = bench.run(ask("x")).await;
     assert!(passages.is_empty() && bench.asked().is_empty());
     assert_eq!(trace.sources.len(), 1);

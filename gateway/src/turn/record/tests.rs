@@ -131,6 +131,7 @@ fn ask(messages: Vec<Message>) -> Turn {
         asked_at: 1000,
         arrived: Instant::now(),
         passages: Vec::new(),
+        meter: None,
     }
 }
 

@@ -64,6 +64,7 @@ fn ask(model: &str) -> Turn {
         asked_at: 0,
         arrived: Instant::now(),
         passages: Vec::new(),
+        meter: None,
     }
 }
 

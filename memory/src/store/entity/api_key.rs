@@ -25,6 +25,14 @@ pub struct Model {
     pub expires_at: Option<i64>,
     /// Not valid since then (Unix milliseconds).
     pub revoked_at: Option<i64>,
+    /// Requests a minute; null is no limit, here and below.
+    pub requests_per_minute: Option<i64>,
+    /// Tokens a minute.
+    pub tokens_per_minute: Option<i64>,
+    /// Requests at the same time.
+    pub concurrency: Option<i64>,
+    /// JSON: the names of the models that it may ask.
+    pub models: Option<String>,
 }
 
 /// No joins: rows are read table by table.
