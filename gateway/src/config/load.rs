@@ -260,8 +260,8 @@ fn file_layer(file: &Path, named: bool) -> Result<Layer, ConfigError> {
     Ok(Layer::new(name, value))
 }
 
-/// One layer a variable, so that errors name it. `HABIT_ENGINE_UPSTREAM_URL` is `engine.upstream.url`: a section's
-/// name, then a subsection's where there is one, then the field.
+/// One layer a variable, so that errors name it. `HABIT_ENGINE_MAX_RUNNING` is `engine.max_running`: a section's
+/// name, then the field.
 fn env_layers(env: &[(String, String)], known: &Dict) -> Vec<Layer> {
     let mut layers = Vec::new();
     for (variable, text) in env {
@@ -273,15 +273,10 @@ fn env_layers(env: &[(String, String)], known: &Dict) -> Vec<Layer> {
             continue;
         };
         // Variables for other purposes (HABIT_KEY, HABIT_URL) don't begin with a section's name.
-        let Some(Value::Dict(_, fields)) = known.get(section) else {
+        if !matches!(known.get(section), Some(Value::Dict(..))) {
             continue;
-        };
-        let path = match rest.split_once('_') {
-            Some((sub, field)) if matches!(fields.get(sub), Some(Value::Dict(..))) => {
-                format!("{section}.{sub}.{field}")
-            }
-            _ => format!("{section}.{rest}"),
-        };
+        }
+        let path = format!("{section}.{rest}");
         let default = known_value(known, &path);
         let value = if is_text(&path, default) {
             Value::from(text.as_str())

@@ -7,6 +7,9 @@ use futures::future::BoxFuture;
 use habit_engine::Engine;
 use tower::Service;
 
+/// The name that, like an empty one, stands for whatever the server serves first.
+pub use habit_engine::engine::DEFAULT as DEFAULT_MODEL;
+
 use super::running::{Bill, Running};
 use super::{Reply, Trace, Turn, TurnError};
 
