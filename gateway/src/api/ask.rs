@@ -109,18 +109,11 @@ impl Asker {
     /// Refuses a model that the key may not ask: the one that is meant, whatever alias names it. The name is resolved
     /// for good then, so that it can't come to mean another model in the meantime.
     fn check_model(&self, caller: &Caller, request: &mut ChatRequest) -> Result<(), ApiError> {
-        if !caller.is_limited_to_models() {
-            return Ok(());
+        if caller.is_limited_to_models() {
+            request.model = self.engine.resolve(&request.model);
+            caller.check_model(&request.model)?;
         }
-        request.model = self.engine.resolve(&request.model);
-        if caller.may_ask(&request.model) {
-            return Ok(());
-        }
-        let message = format!(
-            "this key may not use the model `{}`; GET /v1/models lists those that it may",
-            request.model
-        );
-        Err(ApiError::forbidden(message).with_param("model"))
+        Ok(())
     }
 }
 

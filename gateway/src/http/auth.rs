@@ -83,6 +83,20 @@ impl Caller {
     }
 }
 
+impl Caller {
+    /// Refuses a model, by its own name, that the key may not ask.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn check_model(&self, model: &str) -> Result<(), ApiError> {
+        if self.may_ask(model) {
+            return Ok(());
+        }
+        let message = format!("this key may not use the model `{model}`; GET /v1/models lists those that it may");
+        Err(ApiError::forbidden(message).with_param("model"))
+    }
+}
+
 /// Everyone on this machine, with `--no-auth`.
 fn local_caller() -> Result<Caller, ApiError> {
     let scope = Scope::new(DEFAULT_TEAM, DEFAULT_USER).map_err(|error| ApiError::internal(error.to_string()))?;

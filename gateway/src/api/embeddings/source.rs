@@ -24,6 +24,16 @@ pub fn info(app: &App) -> Option<ModelInfo> {
     })
 }
 
+/// The model that a name means here, by its own name.
+#[must_use]
+pub fn meant(app: &App, name: &str) -> String {
+    let own = app.memory.as_ref().map(|memory| &memory.embedder);
+    match own {
+        Some(own) if name.is_empty() || name == DEFAULT_MODEL || name == own.id() => own.name().to_owned(),
+        _ => app.engine.resolve(name),
+    }
+}
+
 /// The vectors, and the name of the model that made them.
 ///
 /// # Errors
