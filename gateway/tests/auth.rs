@@ -7,7 +7,7 @@ use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
 /// Every route that needs a key, with a method that it answers.
-const ROUTES: [(&str, &str); 18] = [
+const ROUTES: [(&str, &str); 38] = [
     ("POST", "/v1/chat/completions"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/scripted"),
@@ -26,6 +26,26 @@ const ROUTES: [(&str, &str); 18] = [
     ("POST", "/v1/reindex"),
     ("GET", "/v1/admin/queue"),
     ("POST", "/v1/admin/reload"),
+    ("GET", "/v1/admin/models"),
+    ("POST", "/v1/admin/models"),
+    ("DELETE", "/v1/admin/models/018f0000-0000-7000-8000-000000000000"),
+    ("POST", "/v1/completions"),
+    ("POST", "/v1/detokenize"),
+    ("POST", "/v1/embeddings"),
+    ("POST", "/v1/internal/chat-prompt"),
+    ("POST", "/v1/internal/decode"),
+    ("POST", "/v1/internal/encode"),
+    ("GET", "/v1/internal/health"),
+    ("POST", "/v1/internal/logits"),
+    ("GET", "/v1/internal/lora/list"),
+    ("GET", "/v1/internal/model/info"),
+    ("GET", "/v1/internal/model/list"),
+    ("POST", "/v1/internal/model/load"),
+    ("POST", "/v1/internal/model/unload"),
+    ("POST", "/v1/internal/stop-generation"),
+    ("POST", "/v1/internal/token-count"),
+    ("POST", "/v1/rerank"),
+    ("POST", "/v1/tokenize"),
 ];
 
 fn openai_shaped(body: &Value) {

@@ -78,9 +78,9 @@ fn meaning(
     let code = body["error"]["code"].as_str().unwrap_or_default();
     let unavailable = |what: &str| EngineError::Unavailable(format!("{name} {what} ({status}): {said}"));
     match (status, asked) {
-        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => {
-            unavailable("refuses the key that Habit has for it; set `key` in its [[upstreams]] entry, or HABIT_UPSTREAM_KEY")
-        }
+        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => unavailable(
+            "refuses the key that Habit has for it; set `key` in its [[upstreams]] entry, or HABIT_UPSTREAM_KEY",
+        ),
         (StatusCode::TOO_MANY_REQUESTS, _) if code == "insufficient_quota" => unavailable("has no quota left"),
         (StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT, _) => EngineError::Overloaded {
             running: 0,
