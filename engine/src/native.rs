@@ -188,7 +188,7 @@ impl Engine for Native {
                 available: vec![self.model.id.clone()],
             });
         }
-        let language = Arc::clone(&self.language);
+        let (language, owner) = (Arc::clone(&self.language), request.tenant.clone());
         let prepared = tokio::task::spawn_blocking(move || language.prepare(request)).await;
         let ask =
             prepared.map_err(|error| EngineError::Unavailable(format!("the prompt was not prepared: {error}")))??;
@@ -197,7 +197,7 @@ impl Engine for Native {
         self.send(Job {
             tokens,
             limit,
-            owner: String::new(),
+            owner,
             work: Work::Reply(Box::new(reply)),
         })?;
         Ok(stream(pieces))

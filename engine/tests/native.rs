@@ -107,6 +107,10 @@ async fn a_reply_is_right_and_counted() {
     next.messages.push(Message::new(Role::Assistant, first.text));
     next.messages
         .push(Message::new(Role::User, "And what river runs through it?"));
+    let strangers = ChatRequest {
+        tenant: "another".to_owned(),
+        ..next.clone()
+    };
     let second = reply(&engine, next).await;
     assert!(second.text.contains("Seine"), "{second:?}");
     let before = first.usage.prompt_tokens + first.usage.completion_tokens;
@@ -114,6 +118,9 @@ async fn a_reply_is_right_and_counted() {
         (before - 2..=before).contains(&second.usage.cached_tokens),
         "{second:?} after {before}"
     );
+    // Nobody gets anything from what another's conversation left behind.
+    let alone = reply(&engine, strangers).await;
+    assert_eq!((alone.text, alone.usage.cached_tokens), (second.text, 0));
 }
 
 #[tokio::test(flavor = "multi_thread")]

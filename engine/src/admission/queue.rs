@@ -266,7 +266,8 @@ mod tests {
                             Some(out) => {
                                 let at = waiting.iter().position(|w| w.number == out).unwrap();
                                 let Ticket { priority: p, tenant: t, .. } = waiting.remove(at).ticket;
-                                prop_assert!(if yields { p == Priority::Background } else { t != tenant });
+                                let fair = if yields { p == Priority::Background } else { t != tenant };
+                                prop_assert!(fair);
                             }
                             None => prop_assert!(!yields && longest <= own + 1),
                         }
