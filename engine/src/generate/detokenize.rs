@@ -66,7 +66,7 @@ impl Detokenizer {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
     use tokenizers::Tokenizer;
@@ -75,6 +75,11 @@ mod tests {
 
     /// A byte-level tokenizer without merges: a token a byte, like GPT-2's alphabet.
     fn bytes() -> Arc<Tokenizer> {
+        bytes_and(&[])
+    }
+
+    /// The same with these texts as tokens of their own.
+    pub(crate) fn bytes_and(added: &[&str]) -> Arc<Tokenizer> {
         let mut alphabet: Vec<char> = tokenizers::pre_tokenizers::byte_level::ByteLevel::alphabet()
             .into_iter()
             .collect();
@@ -84,9 +89,16 @@ mod tests {
             .enumerate()
             .map(|(id, letter)| (letter.to_string(), id.into()))
             .collect();
+        let added: Vec<serde_json::Value> = (alphabet.len()..)
+            .zip(added)
+            .map(|(id, text)| {
+                serde_json::json!({"id": id, "content": text, "single_word": false, "lstrip": false, "rstrip": false,
+                    "normalized": false, "special": false})
+            })
+            .collect();
         let level = serde_json::json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
         let json = serde_json::json!({
-            "version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": level, "decoder": level,
+            "version": "1.0", "added_tokens": added, "normalizer": null, "pre_tokenizer": level, "decoder": level,
             "post_processor": null, "truncation": null, "padding": null,
             "model": {"type": "BPE", "vocab": vocab, "merges": [], "dropout": null, "unk_token": null,
                 "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": false,

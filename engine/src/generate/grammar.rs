@@ -258,3 +258,202 @@ fn until(name: &str, mark: &str, rules: &mut String) -> String {
 fn literal(text: &str) -> String {
     json!(text).to_string()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, sync::Arc};
+
+    use llguidance::ParserFactory;
+    use serde_json::{Value, json};
+    use tokenizers::Tokenizer;
+    use toktrie_hf_tokenizers::ByteTokenizer;
+
+    use super::{Guide, Wanted};
+    use crate::{
+        EngineError,
+        generate::{
+            detokenize::tests::bytes_and,
+            reasoning::Tags,
+            tools::{
+                Tools,
+                dialect::Dialect,
+                tests::{tools, two},
+            },
+            vocabulary::Vocabulary,
+        },
+    };
+
+    struct Bench {
+        tokenizer: Arc<Tokenizer>,
+        grammars: Arc<ParserFactory>,
+        vocabulary: Vocabulary,
+    }
+
+    /// A token a byte, and these.
+    fn bench(added: &[&str]) -> Bench {
+        let tokenizer = bytes_and(added);
+        let bytes = ByteTokenizer::from_tokenizer((*tokenizer).clone()).expect("a byte tokenizer");
+        let environment = bytes.into_tok_env(None).expect("an environment");
+        let grammars = Arc::new(ParserFactory::new_simple(&environment).expect("a factory"));
+        let vocabulary = Vocabulary::new(Arc::clone(&tokenizer), Some(Arc::clone(&grammars)));
+        Bench {
+            tokenizer,
+            grammars,
+            vocabulary,
+        }
+    }
+
+    fn wanted(tools: &Tools, schema: Option<Value>, dialect: Dialect) -> Wanted<'_> {
+        Wanted {
+            schema,
+            tools,
+            dialect,
+            thinks: None,
+        }
+    }
+
+    impl Bench {
+        /// How much of the text fits, and whether the reply may end after it.
+        fn fits<'a>(&self, wanted: &Wanted<'_>, text: &'a str) -> (&'a str, bool) {
+            let guide = Guide::new(wanted, Some(&self.grammars), &self.vocabulary).expect("a grammar");
+            let mut guide = guide.expect("something to keep to");
+            let ids = self.tokenizer.encode_fast(text, false).expect("ids").get_ids().to_vec();
+            let mut bytes = 0;
+            for id in ids {
+                if !guide.fits(id, &HashSet::new()).expect("an answer") {
+                    return (&text[..bytes], false);
+                }
+                guide.take(id).expect("a fitting token");
+                bytes += self.vocabulary.bytes(id).len();
+            }
+            let may_end = guide.may_end().expect("an answer");
+            (text, may_end)
+        }
+
+        fn whole(&self, wanted: &Wanted<'_>, text: &str) {
+            assert_eq!(self.fits(wanted, text), (text, true));
+        }
+
+        fn breaks(&self, wanted: &Wanted<'_>, good: &str, bad: &str) {
+            assert_eq!(self.fits(wanted, &format!("{good}{bad}")), (good, false));
+        }
+    }
+
+    const LOOK: &str = "<tool_call>\n{\"name\": \"look\", \"arguments\": {\"city\": \"Rome\"}}\n</tool_call>";
+
+    #[test]
+    fn calls_in_free_text_are_kept_to_their_form() {
+        let tools = tools(json!({"tools": two()})).expect("tools");
+        let wanted = wanted(&tools, None, Dialect::Hermes);
+        // Whether the marks are letters or tokens of their own.
+        for bench in [bench(&[]), bench(&["<tool_call>", "</tool_call>"])] {
+            bench.whole(&wanted, "Just text, with a < in it.");
+            bench.whole(&wanted, &format!("Let me see. {LOOK}"));
+            bench.whole(&wanted, &format!("{LOOK}\n{LOOK}\n"));
+            bench.breaks(&wanted, "Hm <tool_call>", "no");
+            bench.breaks(&wanted, "<tool_call>\n{\"name\": \"", "fly");
+            bench.breaks(
+                &wanted,
+                "<tool_call>\n{\"name\": \"look\", \"arguments\": {\"city\": ",
+                "5",
+            );
+            bench.breaks(&wanted, "<tool_call>\n{\"name\": \"wait\", \"arguments\": {", "\"");
+        }
+    }
+
+    #[test]
+    fn forced_calls_are_all_there_is() {
+        let bench = bench(&[]);
+        let choice = |extra: Value| {
+            let mut all = json!({"tools": two()});
+            all.as_object_mut()
+                .expect("an object")
+                .extend(extra.as_object().expect("an object").clone());
+            tools(all).expect("tools")
+        };
+        let required = choice(json!({"tool_choice": "required"}));
+        let hermes = wanted(&required, None, Dialect::Hermes);
+        bench.whole(&hermes, LOOK);
+        bench.whole(&hermes, &format!("{LOOK}\n{LOOK}"));
+        bench.breaks(&hermes, "", "Hello");
+        let single = choice(json!({"tool_choice": "required", "parallel_tool_calls": false}));
+        bench.breaks(&wanted(&single, None, Dialect::Hermes), LOOK, "\n");
+        let named = choice(json!({"tool_choice": {"type": "function", "function": {"name": "wait"}}}));
+        let wait = "[TOOL_CALLS][{\"name\": \"wait\", \"arguments\": {}}]";
+        bench.whole(&wanted(&named, None, Dialect::Mistral), wait);
+        bench.breaks(
+            &wanted(&named, None, Dialect::Mistral),
+            "[TOOL_CALLS][{\"name\": \"",
+            "look",
+        );
+        let llama = wanted(&required, None, Dialect::Llama);
+        bench.whole(
+            &llama,
+            "{\"name\": \"look\", \"parameters\": {\"city\": \"\"}}; {\"name\": \"wait\", \"parameters\": {}}",
+        );
+    }
+
+    #[test]
+    fn schemas_stand_beside_tools_and_after_thoughts() {
+        let tools = tools(json!({"tools": two()})).expect("tools");
+        let none = Tools::default();
+        let schema = || Some(json!({"type": "object", "properties": {"a": {"type": "integer"}}, "required": ["a"]}));
+        let plain = bench(&[]);
+        let both = wanted(&tools, schema(), Dialect::Hermes);
+        plain.whole(&both, "{\"a\": 5}");
+        plain.whole(&both, LOOK);
+        plain.breaks(&both, "", "text");
+        for (opened, bench) in [
+            (true, bench(&[])),
+            (false, bench(&[])),
+            (false, bench(&["<think>", "</think>"])),
+        ] {
+            let thinks = Wanted {
+                thinks: Tags::of("<think>").map(|tags| (tags, opened)),
+                ..wanted(&none, schema(), Dialect::Hermes)
+            };
+            let open = if opened { "" } else { "<think>" };
+            bench.whole(&thinks, &format!("{open}\nhm < 5\n</think>\n\n{{\"a\": 5}}"));
+            if !opened {
+                bench.whole(&thinks, "{\"a\": 5}");
+            }
+        }
+        assert!(
+            Guide::new(
+                &wanted(&none, None, Dialect::Hermes),
+                Some(&plain.grammars),
+                &plain.vocabulary
+            )
+            .expect("nothing to keep to")
+            .is_none()
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_enforced_names_who_is_at_fault() {
+        let bench = bench(&[]);
+        let bad = json!([{"type": "function", "function": {"name": "bad", "parameters": {"properties": {"a": {"type": "x"}}}}}]);
+        let bad = tools(json!({"tools": bad})).expect("tools");
+        let none = Tools::default();
+        for (wanted, param, hint) in [
+            (wanted(&bad, None, Dialect::Hermes), "tools", "`bad`"),
+            (
+                wanted(&none, Some(json!({"type": "x"})), Dialect::Hermes),
+                "response_format",
+                "schema",
+            ),
+        ] {
+            let error = Guide::new(&wanted, Some(&bench.grammars), &bench.vocabulary).err();
+            let Some(EngineError::Rejected {
+                message,
+                param: Some(named),
+            }) = error
+            else {
+                panic!("{error:?}")
+            };
+            assert!(named == param && message.contains(hint), "{named}: {message}");
+        }
+        let must = wanted(&none, Some(json!({})), Dialect::Hermes);
+        assert!(Guide::new(&must, None, &bench.vocabulary).is_err());
+    }
+}

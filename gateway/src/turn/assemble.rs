@@ -93,8 +93,11 @@ impl AssembleParts {
             return Vec::new();
         };
         let window = counter.context_window();
+        // Tools are in the prompt as well, beside the messages.
+        let whole = counter.count_request(&turn.request).unwrap_or_default();
+        let beside = whole.saturating_sub(counter.count_chat(&turn.request.messages).unwrap_or_default());
         let budget = Budget {
-            context_window: window,
+            context_window: window.saturating_sub(beside),
             reply_tokens: turn.request.max_tokens.unwrap_or(window / REPLY_SHARE),
             memory_tokens: self.memory_tokens,
         };
