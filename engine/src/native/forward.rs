@@ -106,9 +106,9 @@ fn attention(
     }
 
     let group = queries / layout.heads;
-    let mut heard = vec![0.0; rows.len() * queries];
+    let mut mixed = vec![0.0; rows.len() * queries];
     let sequences: &[&mut Kv] = sequences;
-    heard
+    mixed
         .par_chunks_exact_mut(group)
         .enumerate()
         .for_each_init(Vec::new, |shares, (task, out)| {
@@ -126,7 +126,7 @@ fn attention(
         });
 
     let mut out = vec![0.0; x.len()];
-    multiply(&[&layer.attention_output], &heard, &mut out);
+    multiply(&[&layer.attention_output], &mixed, &mut out);
     add(x, &out);
 }
 
@@ -247,15 +247,15 @@ impl Look<'_> {
             *sum = exp_all(&mut shares[..self.positions]);
         }
         for tile in 0..width / PAGE {
-            let mut heard = [[0.0; PAGE]; G];
+            let mut mixed = [[0.0; PAGE]; G];
             for (at, page) in pages.iter().enumerate() {
                 let seen = (self.positions - at * PAGE).min(PAGE);
                 let shares: [&[f32]; G] = std::array::from_fn(|g| &shares[g * length + at * PAGE..][..seen]);
-                mix(shares, &page.values(layout, layer, head, tile)[..seen], &mut heard);
+                mix(shares, &page.values(layout, layer, head, tile)[..seen], &mut mixed);
             }
-            for ((heard, sum), out) in heard.iter().zip(&sums).zip(out.chunks_exact_mut(width)) {
-                for (heard, out) in heard.iter().zip(&mut out[tile * PAGE..]) {
-                    *out = heard / sum;
+            for ((mixed, sum), out) in mixed.iter().zip(&sums).zip(out.chunks_exact_mut(width)) {
+                for (mixed, out) in mixed.iter().zip(&mut out[tile * PAGE..]) {
+                    *out = mixed / sum;
                 }
             }
         }

@@ -24,8 +24,13 @@ pub(super) type Lanes = [f32; LANES];
 /// Adds the partial sums.
 #[inline(never)]
 pub(super) fn fold(sums: &Lanes) -> f32 {
-    let [a, b, c, d, e, f, g, h] = *sums;
-    ((a + e) + (c + g)) + ((b + f) + (d + h))
+    let pairs = [
+        sums[0] + sums[4],
+        sums[1] + sums[5],
+        sums[2] + sums[6],
+        sums[3] + sums[7],
+    ];
+    (pairs[0] + pairs[2]) + (pairs[1] + pairs[3])
 }
 
 /// A packed row times one vector, unpacked on the way: for a single token, where a weight is used once and what counts
@@ -91,7 +96,6 @@ pub(super) fn mix<const G: usize>(factors: [&[f32]; G], rows: &[[f32; BLOCK]], o
 
 /// e to the power of x, to about 1e-7 of its size, between -87 and 88; vectorises where the library's does not.
 #[inline(always)]
-#[expect(clippy::inline_always, reason = "vectorised only where it is inlined")]
 fn exp(x: f32) -> f32 {
     // Adding it rounds to a whole number, which then lies in the lower bits.
     const ROUND: f32 = 12_582_912.0;
@@ -115,7 +119,7 @@ fn exp(x: f32) -> f32 {
 pub(super) fn exp_all(numbers: &mut [f32]) -> f32 {
     let mut most = [f32::NEG_INFINITY; LANES];
     let (chunks, rest) = numbers.as_chunks_mut::<LANES>();
-    for chunk in chunks.iter() {
+    for chunk in &*chunks {
         for lane in 0..LANES {
             most[lane] = most[lane].max(chunk[lane]);
         }

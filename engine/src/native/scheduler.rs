@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::Receiver;
 
 use rayon::{ThreadPool, prelude::*};
 use tokio::sync::oneshot;
@@ -99,11 +99,8 @@ impl Scheduler {
                 let Ok(job) = jobs.recv() else { return };
                 self.waiting.push_back(job);
             }
-            loop {
-                match jobs.try_recv() {
-                    Ok(job) => self.waiting.push_back(job),
-                    Err(TryRecvError::Empty | TryRecvError::Disconnected) => break,
-                }
+            while let Ok(job) = jobs.try_recv() {
+                self.waiting.push_back(job);
             }
             self.admit();
             if catch_unwind(AssertUnwindSafe(|| self.step())).is_err() {
