@@ -6,7 +6,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::maths;
-use crate::panels::{Linear, Panels, Then, WIDTH};
+use crate::panels::{Linear, Panels, SHARED, Then, WIDTH};
 
 /// The sizes of a model.
 #[derive(Debug, Clone, Copy)]
@@ -160,6 +160,7 @@ impl Encoder {
         out.data
             .par_chunks_exact_mut((asked.rows * self.head).max(1))
             .enumerate()
+            .with_min_len(if asked.rows < SHARED { all } else { 1 })
             .for_each(|(number, out)| {
                 let of = |part: usize| &panels[part * all + number * each..][..each];
                 let (queries, keys, values) = (of(0), of(1), of(2));

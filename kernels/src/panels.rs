@@ -12,6 +12,10 @@ pub const WIDTH: usize = 16;
 /// Rows that are multiplied at once: 6 x 16 sums fill 12 of the 16 registers.
 const BLOCK: usize = 6;
 
+/// Rows from which on a product is shared out among threads. A question has fewer: on one thread it takes 2 to 3 ms whatever
+/// else the machine does, while two threads that meet at each of two dozen products wait for each other where cores are busy.
+pub const SHARED: usize = 48;
+
 /// A matrix of activations: one row a token.
 #[derive(Debug, Clone)]
 pub struct Panels {
@@ -103,13 +107,18 @@ impl Linear {
             return out;
         }
         let packed = x.by_blocks();
-        // A few pieces a thread: fewer would wait for the slowest, more would cost more than they bring.
-        let pieces = (self.bias.len() / WIDTH).div_ceil(rayon::current_num_threads() * 2);
+        let panels = self.bias.len() / WIDTH;
+        let least = if x.rows < SHARED {
+            panels
+        } else {
+            // A few pieces a thread: fewer would wait for the slowest, more would cost more than they bring.
+            panels.div_ceil(rayon::current_num_threads() * 2)
+        };
         out.data
             .par_chunks_exact_mut(x.rows * WIDTH)
             .zip(self.weights.par_chunks_exact(self.inputs * WIDTH))
             .zip(self.bias.par_chunks_exact(WIDTH))
-            .with_min_len(pieces)
+            .with_min_len(least)
             .for_each(|((out, weights), bias)| {
                 let (out, weights) = (out.as_chunks_mut().0, weights.as_chunks().0);
                 let mut start = [0.0; WIDTH];
