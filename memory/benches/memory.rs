@@ -128,9 +128,15 @@ async fn recall(embedder: &Arc<dyn Embedder>, size: usize) {
     let (mut whole, mut without_embedding) = (Vec::new(), Vec::new());
     let began = Instant::now();
     first_search(&source, embedder).await;
-    println!("the first search, by the disk          {:8.2} ms", began.elapsed().as_secs_f64() * 1e3);
+    println!(
+        "the first search, by the disk          {:8.2} ms",
+        began.elapsed().as_secs_f64() * 1e3
+    );
     in_memory(&source, embedder).await;
-    println!("held in memory after                   {:8.2} s", began.elapsed().as_secs_f64());
+    println!(
+        "held in memory after                   {:8.2} s",
+        began.elapsed().as_secs_f64()
+    );
     for number in 0..QUESTIONS {
         // Questions about different things, in the words of the memories.
         let query = format!("What did I say about {}?", sentence(number * 7 + 3, 4));
@@ -180,7 +186,11 @@ async fn in_memory(source: &Recalled, embedder: &Arc<dyn Embedder>) {
     while quick < 3 && Instant::now() < deadline {
         let began = Instant::now();
         first_search(source, embedder).await;
-        quick = if began.elapsed() < Duration::from_millis(30) { quick + 1 } else { 0 };
+        quick = if began.elapsed() < Duration::from_millis(30) {
+            quick + 1
+        } else {
+            0
+        };
     }
 }
 

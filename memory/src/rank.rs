@@ -181,7 +181,11 @@ pub fn above_floor(hits: &[Hit], ranked: Vec<Scored>, floor: &Floor) -> Vec<Scor
         return Vec::new();
     }
     let mut kept = ranked;
-    kept.retain(|scored| floor.speaks(&hits[scored.place]).is_some_and(|speaks| speaks >= floor.each));
+    kept.retain(|scored| {
+        floor
+            .speaks(&hits[scored.place])
+            .is_some_and(|speaks| speaks >= floor.each)
+    });
     let best = kept.first().map_or(0.0, |scored| scored.score);
     kept.retain(|scored| scored.score >= best * floor.relative);
     kept
@@ -235,7 +239,10 @@ impl Most {
             (weights.meaning, share(hit.cosine, self.meaning)),
             (weights.around, share(hit.around, self.around)),
             (weights.session_words, share(hit.session_words, self.words)),
-            (weights.session_meaning, share(hit.session_meaning, self.session_meaning)),
+            (
+                weights.session_meaning,
+                share(hit.session_meaning, self.session_meaning),
+            ),
             (weights.length, share(Some(log_length(hit)), self.length)),
             (weights.statement, Some(f32::from(u8::from(hit.states)))),
             (

@@ -387,7 +387,11 @@ async fn shelves_follow_what_is_behind_them() {
     let shelves = Shelves::new(inner, DIMENSIONS, 10_000);
     for round in 0..3 {
         for user in &users {
-            let expected: HashSet<Uuid> = old.iter().filter(|(owner, _)| owner == &user).map(|(_, id)| *id).collect();
+            let expected: HashSet<Uuid> = old
+                .iter()
+                .filter(|(owner, _)| owner == &user)
+                .map(|(_, id)| *id)
+                .collect();
             let query = ask("buoy", None, 100);
             assert_eq!(found(&shelves, user, query).await, expected, "round {round}");
         }

@@ -11,7 +11,7 @@ use anyhow::Context;
 use habit_engine::{Message, Role, Usage};
 use habit_memory::Scope;
 use habit_memory::context::{ContextSource, Options, Recalled, Request};
-use habit_memory::eval::dataset::{self, Sample, Said};
+use habit_memory::eval::dataset::{self, Said, Sample};
 use habit_memory::eval::{DEPTH, Outcome};
 use habit_memory::interaction::{self, Interaction, Timing};
 use uuid::Uuid;
@@ -156,7 +156,12 @@ async fn record(
         let scope = scope.in_conversation(format!("session-{}", session + 1));
         let turns = said.iter().map(|said| turn(&scope, said));
         let turns: Vec<Interaction> = turns.collect();
-        ids.extend(turns.iter().zip(said).map(|(turn, said)| (turn.id, (number, said.id.clone()))));
+        ids.extend(
+            turns
+                .iter()
+                .zip(said)
+                .map(|(turn, said)| (turn.id, (number, said.id.clone()))),
+        );
         let writes = turns.into_iter().map(|turn| memory.journal.record(turn));
         futures::future::try_join_all(writes).await?;
     }
@@ -205,7 +210,9 @@ async fn index(memory: &MemoryParts, turns: u64) -> anyhow::Result<()> {
 /// The questions with their vectors, each made alone, as in a turn, and timed.
 async fn embed(memory: &MemoryParts, samples: &[Sample]) -> anyhow::Result<Vec<Asked>> {
     let all = samples.iter().enumerate();
-    let all: Vec<_> = all.flat_map(|(number, sample)| sample.questions.iter().map(move |question| (number, question))).collect();
+    let all: Vec<_> = all
+        .flat_map(|(number, sample)| sample.questions.iter().map(move |question| (number, question)))
+        .collect();
     let bar = progress::counting("embedding questions", all.len() as u64);
     let mut asked = Vec::new();
     for (sample, question) in all {
@@ -296,12 +303,19 @@ async fn found(
         limit: DEPTH,
     };
     let passages = source.passages(&request).await?;
-    let ids = passages.iter().map(|passage| Ok(Uuid::parse_str(&passage.citation.id)?));
+    let ids = passages
+        .iter()
+        .map(|passage| Ok(Uuid::parse_str(&passage.citation.id)?));
     ids.collect()
 }
 
 /// Each sample's questions, put to the memory of the next one: how many are given something, of how many.
-async fn foreign(memory: &MemoryParts, options: &Options, samples: &[Sample], asked: &[Asked]) -> anyhow::Result<(usize, usize)> {
+async fn foreign(
+    memory: &MemoryParts,
+    options: &Options,
+    samples: &[Sample],
+    asked: &[Asked],
+) -> anyhow::Result<(usize, usize)> {
     if samples.len() < 2 {
         return Ok((0, 0));
     }

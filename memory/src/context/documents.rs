@@ -88,7 +88,9 @@ impl ContextSource for Documents {
                 .map(|(document, chunk)| (chunk.id, (document, chunk)))
                 .collect();
             for (hit, score) in near {
-                let Some((document, chunk)) = chunks.get(&hit.id) else { continue };
+                let Some((document, chunk)) = chunks.get(&hit.id) else {
+                    continue;
+                };
                 if seen.insert(normalised(&chunk.text)) {
                     passages.push(passage(self.kind, document, chunk, *score));
                 }

@@ -140,13 +140,19 @@ impl Choice {
     }
 
     fn is_full(&self, limit: usize) -> bool {
-        let shown = self.chosen.iter().filter(|(_, repeats)| !(*repeats && self.has_statement));
+        let shown = self
+            .chosen
+            .iter()
+            .filter(|(_, repeats)| !(*repeats && self.has_statement));
         shown.count() >= limit
     }
 
     fn passages(self, limit: usize) -> Vec<Passage> {
         let has_statement = self.has_statement;
-        let shown = self.chosen.into_iter().filter(|(_, repeats)| !(*repeats && has_statement));
+        let shown = self
+            .chosen
+            .into_iter()
+            .filter(|(_, repeats)| !(*repeats && has_statement));
         shown.map(|(passage, _)| passage).take(limit).collect()
     }
 }
@@ -158,7 +164,12 @@ fn alike(one: &[String], other: &[String]) -> bool {
 }
 
 fn passage(turn: &Interaction, score: f32) -> Passage {
-    let name = turn.messages.iter().rev().find(|message| message.role == Role::User).and_then(|message| message.name.as_deref());
+    let name = turn
+        .messages
+        .iter()
+        .rev()
+        .find(|message| message.role == Role::User)
+        .and_then(|message| message.name.as_deref());
     let said = shortened(&turn.prompt, SAID);
     let said = name.map_or(said.clone(), |name| format!("{name}: {said}"));
     // What someone says of themselves needs no echo: the reply only leads small models astray.

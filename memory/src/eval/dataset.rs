@@ -84,7 +84,11 @@ pub fn read(json: &str) -> Result<Vec<Sample>, String> {
         one @ Value::Object(_) => vec![one],
         _ => return Err("this is no list of conversations".to_owned()),
     };
-    let samples: Vec<Sample> = samples.iter().enumerate().filter_map(|(number, sample)| self::sample(number, sample)).collect();
+    let samples: Vec<Sample> = samples
+        .iter()
+        .enumerate()
+        .filter_map(|(number, sample)| self::sample(number, sample))
+        .collect();
     if samples.is_empty() {
         return Err(
             "it has no conversation in LoCoMo's layout: a list of objects with `conversation` (session_1, session_2 …) and `qa`"
@@ -98,14 +102,19 @@ fn sample(number: usize, sample: &Value) -> Option<Sample> {
     let conversation = sample["conversation"].as_object()?;
     let mut sessions: BTreeMap<u64, &Vec<Value>> = BTreeMap::new();
     for (key, turns) in conversation {
-        if let (Some(session), Some(turns)) = (key.strip_prefix("session_").and_then(|n| n.parse().ok()), turns.as_array()) {
+        if let (Some(session), Some(turns)) = (
+            key.strip_prefix("session_").and_then(|n| n.parse().ok()),
+            turns.as_array(),
+        ) {
             sessions.insert(session, turns);
         }
     }
     let mut next = UNDATED;
     let mut read = Vec::new();
     for (session, turns) in sessions {
-        let told = conversation.get(&format!("session_{session}_date_time")).and_then(Value::as_str);
+        let told = conversation
+            .get(&format!("session_{session}_date_time"))
+            .and_then(Value::as_str);
         let began = told.and_then(time).unwrap_or(next);
         let said: Vec<Said> = turns
             .iter()
@@ -119,8 +128,12 @@ fn sample(number: usize, sample: &Value) -> Option<Sample> {
     }
     let ids: HashSet<&str> = read.iter().flatten().map(|said| said.id.as_str()).collect();
     let questions = sample["qa"].as_array().into_iter().flatten();
-    let questions = questions.filter_map(|question| self::question(question, &ids)).collect();
-    let name = sample["sample_id"].as_str().map_or_else(|| format!("conversation {}", number + 1), str::to_owned);
+    let questions = questions
+        .filter_map(|question| self::question(question, &ids))
+        .collect();
+    let name = sample["sample_id"]
+        .as_str()
+        .map_or_else(|| format!("conversation {}", number + 1), str::to_owned);
     (!ids.is_empty()).then_some(Sample {
         name,
         questions,
@@ -132,7 +145,11 @@ fn said(session: u64, place: usize, turn: &Value, began: i64) -> Option<Said> {
     let field = |name: &str| turn[name].as_str().map(str::trim).filter(|text| !text.is_empty());
     let words = field("text").or_else(|| field("content")).or_else(|| turn.as_str());
     let picture = field("blip_caption").map(|shows| format!("[shares a picture: {shows}]"));
-    let text = [words.map(str::to_owned), picture].into_iter().flatten().collect::<Vec<_>>().join(" ");
+    let text = [words.map(str::to_owned), picture]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(" ");
     (!text.is_empty()).then(|| Said {
         id: field("dia_id").map_or_else(|| format!("D{session}:{}", place + 1), str::to_owned),
         speaker: field("speaker").or_else(|| field("role")).map(str::to_owned),
@@ -142,11 +159,17 @@ fn said(session: u64, place: usize, turn: &Value, began: i64) -> Option<Said> {
 }
 
 fn question(question: &Value, ids: &HashSet<&str>) -> Option<Question> {
-    let text = question["question"].as_str().map(str::trim).filter(|text| !text.is_empty())?;
+    let text = question["question"]
+        .as_str()
+        .map(str::trim)
+        .filter(|text| !text.is_empty())?;
     let mut evidence = HashSet::new();
     evidence_of(&question["evidence"], ids, &mut evidence);
     let category = &question["category"];
-    let category = category.as_i64().or_else(|| category.as_str()?.parse().ok()).unwrap_or_default();
+    let category = category
+        .as_i64()
+        .or_else(|| category.as_str()?.parse().ok())
+        .unwrap_or_default();
     Some(Question {
         text: text.to_owned(),
         evidence,
@@ -184,7 +207,12 @@ fn time(text: &str) -> Option<i64> {
     });
     let text = text.to_lowercase();
     let find = |form: usize| FORMS[form].as_ref().and_then(|form| form.captures(&text));
-    let month = |name: &str| MONTHS.split('|').position(|month| month == name).map(|place| place as i8 + 1);
+    let month = |name: &str| {
+        MONTHS
+            .split('|')
+            .position(|month| month == name)
+            .map(|place| place as i8 + 1)
+    };
     let (year, month, day): (i16, i8, i8) = if let Some(found) = find(0) {
         (found[1].parse().ok()?, found[2].parse().ok()?, found[3].parse().ok()?)
     } else if let Some(found) = find(1) {
@@ -206,7 +234,13 @@ fn time(text: &str) -> Option<i64> {
     // Dates are checked here; `date` alone would panic on the 31st of February.
     let day = jiff::civil::Date::new(year, month, day).unwrap_or(date(2023, 1, 1));
     let time = jiff::civil::Time::new(hour, minute, 0, 0).ok()?;
-    Some(DateTime::from_parts(day, time).to_zoned(TimeZone::UTC).ok()?.timestamp().as_millisecond())
+    Some(
+        DateTime::from_parts(day, time)
+            .to_zoned(TimeZone::UTC)
+            .ok()?
+            .timestamp()
+            .as_millisecond(),
+    )
 }
 
 #[cfg(test)]
@@ -217,7 +251,10 @@ mod tests {
 
     #[test]
     fn dates_are_read_in_several_forms() {
-        let expected = "2023-05-08T13:56:00Z".parse::<jiff::Timestamp>().unwrap().as_millisecond();
+        let expected = "2023-05-08T13:56:00Z"
+            .parse::<jiff::Timestamp>()
+            .unwrap()
+            .as_millisecond();
         for text in [
             "1:56 pm on 8 May, 2023",
             "2023-05-08 13:56",
@@ -254,10 +291,19 @@ mod tests {
         ]);
         let samples = read(&data.to_string()).unwrap();
         let [sample] = &samples[..] else { panic!("{samples:?}") };
-        assert_eq!((sample.name.as_str(), sample.turns(), sample.sessions.len()), ("conversation 1", 3, 2));
+        assert_eq!(
+            (sample.name.as_str(), sample.turns(), sample.sessions.len()),
+            ("conversation 1", 3, 2)
+        );
         assert_eq!(sample.sessions[1][0].text, "[shares a picture: a red boat]");
-        assert!(sample.sessions[1][0].at > sample.sessions[0][1].at, "sessions without dates follow each other");
-        assert_eq!(sample.questions[0].evidence, HashSet::from(["D1:2".to_owned(), "D2:1".to_owned()]));
+        assert!(
+            sample.sessions[1][0].at > sample.sessions[0][1].at,
+            "sessions without dates follow each other"
+        );
+        assert_eq!(
+            sample.questions[0].evidence,
+            HashSet::from(["D1:2".to_owned(), "D2:1".to_owned()])
+        );
         assert_eq!(sample.questions[0].category, 4);
         assert!(sample.questions[1].evidence.is_empty());
         assert!(read("[]").unwrap_err().contains("layout"));

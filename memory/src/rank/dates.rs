@@ -48,48 +48,87 @@ pub fn named(question: &str, asked_at: i64) -> Option<Days> {
             (r"\b(\d{4})-(\d{2})-(\d{2})\b".to_owned(), |c, _| {
                 one(number(c, 1)?, i8::try_from(number(c, 2)?).ok()?, number(c, 3)?)
             }),
-            (format!(r"\b{day}\s+(?:of\s+)?({MONTHS})\b,?(?:\s+(\d{{4}}))?"), |c, now| {
-                months(c.get(3).map(|_| number(c, 3)).unwrap_or_default(), now, month(c, 2)?, number(c, 1))
-            }),
+            (
+                format!(r"\b{day}\s+(?:of\s+)?({MONTHS})\b,?(?:\s+(\d{{4}}))?"),
+                |c, now| {
+                    months(
+                        c.get(3).map(|_| number(c, 3)).unwrap_or_default(),
+                        now,
+                        month(c, 2)?,
+                        number(c, 1),
+                    )
+                },
+            ),
             (format!(r"\b({MONTHS})\s+{day}\b(?:,?\s+(\d{{4}}))?"), |c, now| {
-                months(c.get(3).map(|_| number(c, 3)).unwrap_or_default(), now, month(c, 1)?, number(c, 2))
+                months(
+                    c.get(3).map(|_| number(c, 3)).unwrap_or_default(),
+                    now,
+                    month(c, 1)?,
+                    number(c, 2),
+                )
             }),
-            (format!(r"\b({MONTHS})\b,?\s+(?:of\s+)?(\d{{4}})\b"), |c, now| months(number(c, 2), now, month(c, 1)?, None)),
+            (format!(r"\b({MONTHS})\b,?\s+(?:of\s+)?(\d{{4}})\b"), |c, now| {
+                months(number(c, 2), now, month(c, 1)?, None)
+            }),
             // "may" and "march" are other words too, without a preposition.
-            (format!(r"\b(?:in|during|since|until|last|of|this)\s+({MONTHS})\b"), |c, now| months(None, now, month(c, 1)?, None)),
+            (
+                format!(r"\b(?:in|during|since|until|last|of|this)\s+({MONTHS})\b"),
+                |c, now| months(None, now, month(c, 1)?, None),
+            ),
             (r"\b(?:in|during|since|of)\s+((?:19|20)\d{2})\b".to_owned(), |c, _| {
                 let year = number(c, 1)?;
                 Some(vec![(Date::new(year, 1, 1).ok()?, Date::new(year, 12, 31).ok()?)])
             }),
-            (r"\b(yesterday|last night|last week|last month|last year)\b".to_owned(), |c, now| {
-                let (from, to) = match &c[1] {
-                    "last week" => (14, 5),
-                    "last month" => (62, 15),
-                    "last year" => (730, 180),
-                    _ => (1, 1),
-                };
-                Some(vec![(back(now, from)?, back(now, to)?)])
-            }),
-            (r"\b(\d{1,3}|a|two|three|four|five|six)\s+(day|week|month|year)s?\s+ago\b".to_owned(), |c, now| {
-                let words = ["", "a", "two", "three", "four", "five", "six"];
-                let count = words.iter().position(|word| *word == &c[1]).map_or_else(|| c[1].parse().ok(), |n| i64::try_from(n).ok())?;
-                let (days, slack) = match &c[2] {
-                    "day" => (1, 0),
-                    "week" => (7, 3),
-                    "month" => (30, 15),
-                    _ => (365, 120),
-                };
-                Some(vec![(back(now, count * days + slack)?, back(now, (count * days - slack).max(0))?)])
-            }),
+            (
+                r"\b(yesterday|last night|last week|last month|last year)\b".to_owned(),
+                |c, now| {
+                    let (from, to) = match &c[1] {
+                        "last week" => (14, 5),
+                        "last month" => (62, 15),
+                        "last year" => (730, 180),
+                        _ => (1, 1),
+                    };
+                    Some(vec![(back(now, from)?, back(now, to)?)])
+                },
+            ),
+            (
+                r"\b(\d{1,3}|a|two|three|four|five|six)\s+(day|week|month|year)s?\s+ago\b".to_owned(),
+                |c, now| {
+                    let words = ["", "a", "two", "three", "four", "five", "six"];
+                    let count = words
+                        .iter()
+                        .position(|word| *word == &c[1])
+                        .map_or_else(|| c[1].parse().ok(), |n| i64::try_from(n).ok())?;
+                    let (days, slack) = match &c[2] {
+                        "day" => (1, 0),
+                        "week" => (7, 3),
+                        "month" => (30, 15),
+                        _ => (365, 120),
+                    };
+                    Some(vec![(
+                        back(now, count * days + slack)?,
+                        back(now, (count * days - slack).max(0))?,
+                    )])
+                },
+            ),
         ];
-        let compiled = forms.into_iter().filter_map(|(form, read)| Some((Regex::new(&form).ok()?, read)));
+        let compiled = forms
+            .into_iter()
+            .filter_map(|(form, read)| Some((Regex::new(&form).ok()?, read)));
         compiled.collect()
     });
     let question = question.to_lowercase();
-    let now = Timestamp::from_millisecond(asked_at).ok()?.to_zoned(TimeZone::UTC).date();
-    let spans = FORMS.iter().find_map(|(form, read)| read(&form.captures(&question)?, now))?;
+    let now = Timestamp::from_millisecond(asked_at)
+        .ok()?
+        .to_zoned(TimeZone::UTC)
+        .date();
+    let spans = FORMS
+        .iter()
+        .find_map(|(form, read)| read(&form.captures(&question)?, now))?;
     let at = |date: Date| Some(date.to_zoned(TimeZone::UTC).ok()?.timestamp().as_millisecond());
-    let days = spans.into_iter().filter_map(|(from, to)| Some((at(from)?, at(to)? + DAY as i64 - 1)));
+    let days = spans
+        .into_iter()
+        .filter_map(|(from, to)| Some((at(from)?, at(to)? + DAY as i64 - 1)));
     let days: Vec<(i64, i64)> = days.collect();
     (!days.is_empty()).then_some(Days(days))
 }
@@ -102,7 +141,10 @@ fn number(found: &Captures<'_>, group: usize) -> Option<i16> {
 
 fn month(found: &Captures<'_>, group: usize) -> Option<i8> {
     let name = found.get(group)?.as_str();
-    MONTHS.split('|').position(|month| month == name).and_then(|place| i8::try_from(place + 1).ok())
+    MONTHS
+        .split('|')
+        .position(|month| month == name)
+        .and_then(|place| i8::try_from(place + 1).ok())
 }
 
 fn one(year: i16, month: i8, day: i16) -> Option<Vec<(Date, Date)>> {
@@ -139,7 +181,11 @@ mod tests {
     #[test]
     fn days_are_found_in_questions() {
         for (question, within, without) in [
-            ("Who did Maria have dinner with on May 3, 2023?", "2023-05-03", "2023-05-02"),
+            (
+                "Who did Maria have dinner with on May 3, 2023?",
+                "2023-05-03",
+                "2023-05-02",
+            ),
             ("What happened on the 3rd of May 2023?", "2023-05-03", "2022-05-03"),
             ("what was it on 2023-05-03?", "2023-05-03", "2023-05-20"),
             ("What did I paint in May 2023?", "2023-05-31", "2023-06-30"),

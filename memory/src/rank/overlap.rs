@@ -8,7 +8,10 @@ use super::words;
 #[must_use]
 pub fn shares(query: &str, texts: &[&str]) -> Vec<f32> {
     let asked = words::content(query);
-    let texts: Vec<HashSet<String>> = texts.iter().map(|text| words::stems(text).into_iter().collect()).collect();
+    let texts: Vec<HashSet<String>> = texts
+        .iter()
+        .map(|text| words::stems(text).into_iter().collect())
+        .collect();
     let rarity = |word: &String| {
         let found = texts.iter().filter(|text| text.contains(word)).count() as f32;
         (1.0 + (texts.len() as f32 - found + 0.5) / (found + 0.5)).ln()

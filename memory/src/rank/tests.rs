@@ -76,7 +76,11 @@ fn what_nothing_speaks_for_is_left_out() {
     assert_eq!(kept(hit(0, 0, Some(3.0), Some(0.30), 0.3)), 0, "far, and few words");
     assert_eq!(kept(hit(0, 0, Some(3.0), Some(0.26), 1.0)), 1, "far, but all words");
     assert_eq!(kept(hit(0, 0, None, Some(0.60), 0.0)), 1, "near, in other words");
-    assert_eq!(kept(hit(1, 0, None, Some(0.60), 0.2)), 0, "an earlier wish of the same form");
+    assert_eq!(
+        kept(hit(1, 0, None, Some(0.60), 0.2)),
+        0,
+        "an earlier wish of the same form"
+    );
     assert_eq!(kept(hit(0, 0, Some(3.0), None, 0.7)), 1, "no vector, but words");
     assert_eq!(kept(hit(0, 0, Some(3.0), None, 0.3)), 0, "no vector, and few words");
 }
@@ -84,7 +88,10 @@ fn what_nothing_speaks_for_is_left_out() {
 #[test]
 fn who_is_named_and_when_it_was_count() {
     let now = 1_700_000_000_000;
-    let (mut one, two) = (hit(0, now, Some(5.0), Some(0.5), 0.5), hit(3, now, Some(5.0), Some(0.5), 0.5));
+    let (mut one, two) = (
+        hit(0, now, Some(5.0), Some(0.5), 0.5),
+        hit(3, now, Some(5.0), Some(0.5), 0.5),
+    );
     let best = |hits: &[Hit], question: &str| {
         let days = dates::named(question, now);
         hits[rank(hits, days.as_ref(), &Weights::TURNS)[0].place].id

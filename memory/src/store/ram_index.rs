@@ -75,8 +75,16 @@ impl Index for RamIndex {
         }
         let kept = self.kept();
         let sections = Section::readable(scope, query.source);
-        let shelves: Vec<&Shelf> = sections.iter().filter_map(|section| kept.shelves.get(section)).collect();
-        Ok(shelf::search(&shelves, within(scope, query.source), &query, &shelf::Alike::new()))
+        let shelves: Vec<&Shelf> = sections
+            .iter()
+            .filter_map(|section| kept.shelves.get(section))
+            .collect();
+        Ok(shelf::search(
+            &shelves,
+            within(scope, query.source),
+            &query,
+            &shelf::Alike::new(),
+        ))
     }
 
     async fn remove(&self, removal: Removal) -> Result<(), MemoryError> {
@@ -96,7 +104,12 @@ impl Index for RamIndex {
 
     async fn entries(&self, section: &Section, most: usize) -> Result<Option<Vec<Entry>>, MemoryError> {
         let kept = self.kept();
-        let found: Vec<Entry> = kept.entries.values().filter(|entry| Section::of(entry) == *section).cloned().collect();
+        let found: Vec<Entry> = kept
+            .entries
+            .values()
+            .filter(|entry| Section::of(entry) == *section)
+            .cloned()
+            .collect();
         Ok((found.len() <= most).then_some(found))
     }
 

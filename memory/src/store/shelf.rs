@@ -227,7 +227,10 @@ impl Shelf {
         }
         let dimensions = self.bytes.len() / self.items.len().max(1);
         let mut places = vec![NONE; self.items.len()];
-        let (mut bytes, mut steps) = (Vec::with_capacity(self.live * dimensions), Vec::with_capacity(self.live));
+        let (mut bytes, mut steps) = (
+            Vec::with_capacity(self.live * dimensions),
+            Vec::with_capacity(self.live),
+        );
         let mut kept = 0;
         for (old, _) in self.items.iter().enumerate().filter(|(_, item)| item.live) {
             places[old] = kept;
@@ -242,7 +245,11 @@ impl Shelf {
             item.after = moved(item.after);
         }
         self.places.values_mut().for_each(|place| *place = moved(*place));
-        for list in self.children.values_mut().chain(self.orders.iter_mut().map(|(_, order)| order)) {
+        for list in self
+            .children
+            .values_mut()
+            .chain(self.orders.iter_mut().map(|(_, order)| order))
+        {
             list.iter_mut().for_each(|place| *place = moved(*place));
         }
         self.terms.retain(|_, list| {

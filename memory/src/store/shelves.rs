@@ -100,7 +100,8 @@ impl Shelves {
     /// The shelf of a section, if it is filled, or is soon.
     async fn shelf(&self, section: &Section) -> Option<Arc<RwLock<Shelf>>> {
         let cell = self.cell(section);
-        cell.used.store(self.shared.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
+        cell.used
+            .store(self.shared.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         if let Some(ready) = cell.ready() {
             return Some(ready);
         }
@@ -139,7 +140,9 @@ impl Shelves {
             // Last, because it takes longest, and a search does without.
             if let Some(lexicon) = lexicon {
                 for texts in texts.chunks(LEARNT) {
-                    lexicon.learn(&texts.iter().map(String::as_str).collect::<Vec<_>>()).await;
+                    lexicon
+                        .learn(&texts.iter().map(String::as_str).collect::<Vec<_>>())
+                        .await;
                 }
             }
         });
@@ -282,7 +285,9 @@ impl Index for Shelves {
         self.inner.upsert(entries.clone()).await?;
         if let Some(lexicon) = &self.lexicon {
             let turns = entries.iter().filter(|entry| entry.source == SourceKind::Recalled);
-            lexicon.learn(&turns.map(|entry| entry.text.as_str()).collect::<Vec<_>>()).await;
+            lexicon
+                .learn(&turns.map(|entry| entry.text.as_str()).collect::<Vec<_>>())
+                .await;
         }
         for entry in entries {
             let section = Section::of(&entry);

@@ -107,8 +107,17 @@ impl Report {
 
     /// The figures.
     pub fn json(&self) -> Value {
-        let rows = |rows: Vec<(String, Tally)>| -> Value { rows.into_iter().map(|(name, tally)| (name, figures(&tally))).collect::<serde_json::Map<_, _>>().into() };
-        let arms = self.arms.iter().map(|(name, asked)| (name.clone(), tally(asked, |_| true))).collect();
+        let rows = |rows: Vec<(String, Tally)>| -> Value {
+            rows.into_iter()
+                .map(|(name, tally)| (name, figures(&tally)))
+                .collect::<serde_json::Map<_, _>>()
+                .into()
+        };
+        let arms = self
+            .arms
+            .iter()
+            .map(|(name, asked)| (name.clone(), tally(asked, |_| true)))
+            .collect();
         json!({
             "turns": self.turns,
             "questions": self.asked.len(),
@@ -150,7 +159,10 @@ fn table(f: &mut fmt::Formatter<'_>, title: &str, rows: &[(String, Tally)]) -> f
     for (name, tally) in rows {
         let [one, five, ten] = tally.any();
         let (questions, all, mrr) = (tally.questions, tally.all(), tally.mrr() / 100.0);
-        writeln!(f, "{name:34} {questions:9} {one:7.1} {five:7.1} {ten:7.1} {all:7.1} {mrr:7.3}")?;
+        writeln!(
+            f,
+            "{name:34} {questions:9} {one:7.1} {five:7.1} {ten:7.1} {all:7.1} {mrr:7.3}"
+        )?;
     }
     Ok(())
 }
@@ -167,12 +179,20 @@ impl fmt::Display for Report {
             self.asked.len(),
         )?;
         if self.skipped() > 0 {
-            writeln!(f, "{} of them name no turn as evidence and are not counted", self.skipped())?;
+            writeln!(
+                f,
+                "{} of them name no turn as evidence and are not counted",
+                self.skipped()
+            )?;
         }
         table(f, "recall of turns, in percent", &self.rows())?;
         if !self.arms.is_empty() {
             let mut arms = vec![("as served".to_owned(), tally(&self.asked, |_| true))];
-            arms.extend(self.arms.iter().map(|(name, asked)| (name.clone(), tally(asked, |_| true))));
+            arms.extend(
+                self.arms
+                    .iter()
+                    .map(|(name, asked)| (name.clone(), tally(asked, |_| true))),
+            );
             table(f, "with other settings", &arms)?;
         }
         writeln!(f, "\n{:34}       p50       p95       p99", "latency, in milliseconds")?;
@@ -181,7 +201,10 @@ impl fmt::Display for Report {
         }
         let (injected, all) = self.foreign;
         if all == 0 {
-            return writeln!(f, "\nthe floor was not measured: that takes the questions of another conversation");
+            return writeln!(
+                f,
+                "\nthe floor was not measured: that takes the questions of another conversation"
+            );
         }
         let kept = (all - injected) as f64 * 100.0 / all as f64;
         writeln!(

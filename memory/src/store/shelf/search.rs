@@ -33,7 +33,11 @@ pub fn search(shelves: &[&Shelf], within: Option<&str>, query: &Query<'_>, alike
         .map(|shelf| Legs::of(shelf, within, query, &asked))
         .collect();
     let mut hits = Vec::new();
-    let words = cut(legs.iter().flat_map(|leg| leg.words.iter().copied().filter(|score| *score > 0.0)), query.limit);
+    let words = cut(
+        legs.iter()
+            .flat_map(|leg| leg.words.iter().copied().filter(|score| *score > 0.0)),
+        query.limit,
+    );
     let meaning = cut(legs.iter().flat_map(|leg| leg.readable_cosines()), query.limit);
     for leg in &mut legs {
         leg.collect(words, meaning, &asked, &mut hits);
@@ -75,7 +79,10 @@ struct Term {
 
 impl Asked {
     fn of(shelves: &[&Shelf], query: &Query<'_>, alike: &Alike) -> Self {
-        let speakers: HashSet<&str> = shelves.iter().flat_map(|shelf| shelf.speakers.iter().map(AsRef::as_ref)).collect();
+        let speakers: HashSet<&str> = shelves
+            .iter()
+            .flat_map(|shelf| shelf.speakers.iter().map(AsRef::as_ref))
+            .collect();
         let stems = words::content(query.text);
         let mut named: Vec<&str> = speakers
             .iter()
@@ -108,11 +115,19 @@ impl Asked {
         let sessions: usize = shelves.iter().map(|shelf| shelf.orders.len()).sum();
         let around = query.around;
         let mean = total as f32 / all.max(1) as f32;
-        let neighbours = if around { 2.0 * WINDOW * (all.saturating_sub(sessions)) as f32 / all.max(1) as f32 } else { 0.0 };
+        let neighbours = if around {
+            2.0 * WINDOW * (all.saturating_sub(sessions)) as f32 / all.max(1) as f32
+        } else {
+            0.0
+        };
         Self {
             weight: terms.iter().map(|term| term.rarity).sum(),
             terms,
-            speaker: if let [one] = named[..] { Some(one.to_owned()) } else { None },
+            speaker: if let [one] = named[..] {
+                Some(one.to_owned())
+            } else {
+                None
+            },
             vector: query.vector.map(vectors::pack),
             length: (mean * (1.0 + neighbours)).max(1.0),
             around,
@@ -217,7 +232,11 @@ impl<'a> Legs<'a> {
             let item = self.shelf.items.get(place as usize);
             item.map_or(0.0, |item| item.length as f32)
         };
-        let beside = if around { WINDOW * (of(item.before) + of(item.after)) } else { 0.0 };
+        let beside = if around {
+            WINDOW * (of(item.before) + of(item.after))
+        } else {
+            0.0
+        };
         item.length as f32 + beside
     }
 
@@ -225,12 +244,16 @@ impl<'a> Legs<'a> {
         let item = &self.shelf.items[place as usize];
         item.live
             && item.conversation.as_deref().is_none_or(|id| Some(id) == self.within)
-            && self.parents.as_ref().is_none_or(|parents| parents.contains(&item.parent))
+            && self
+                .parents
+                .as_ref()
+                .is_none_or(|parents| parents.contains(&item.parent))
     }
 
     fn readable_cosines(&self) -> impl Iterator<Item = f32> {
         let all = self.cosines.iter().enumerate();
-        all.filter(|(place, _)| self.readable(*place as u32)).map(|(_, cosine)| *cosine)
+        all.filter(|(place, _)| self.readable(*place as u32))
+            .map(|(_, cosine)| *cosine)
     }
 
     /// Those that are among the best of either leg.
@@ -243,7 +266,9 @@ impl<'a> Legs<'a> {
             if !(by_words || cosine.is_some_and(|cosine| cosine >= meaning)) || !self.readable(place as u32) {
                 continue;
             }
-            let (session_words, session_meaning) = *sessions.entry(item.session).or_insert_with(|| self.session(item.session));
+            let (session_words, session_meaning) = *sessions
+                .entry(item.session)
+                .or_insert_with(|| self.session(item.session));
             let cosine_at = |place: u32| self.cosines.get(place as usize).copied().unwrap_or_default();
             hits.push(Hit {
                 id: item.id,
@@ -251,14 +276,23 @@ impl<'a> Legs<'a> {
                 at: item.at,
                 bm25: (self.words[place] > 0.0).then_some(self.words[place]),
                 cosine,
-                overlap: if asked.weight > 0.0 { self.overlap[place] / asked.weight } else { 0.0 },
+                overlap: if asked.weight > 0.0 {
+                    self.overlap[place] / asked.weight
+                } else {
+                    0.0
+                },
                 around: cosine.map(|_| f32::midpoint(cosine_at(item.before), cosine_at(item.after))),
                 session_words: Some(session_words),
                 session_meaning: cosine.map(|_| session_meaning),
                 words: item.words,
                 states: item.states,
                 named: asked.speaker.as_deref().map(|name| {
-                    item.speaker.is_some_and(|speaker| shelf.speakers.get(usize::from(speaker)).is_some_and(|own| **own == *name))
+                    item.speaker.is_some_and(|speaker| {
+                        shelf
+                            .speakers
+                            .get(usize::from(speaker))
+                            .is_some_and(|own| **own == *name)
+                    })
                 }),
             });
         }

@@ -79,7 +79,9 @@ impl Lexicon {
 
     async fn take(&self, new: &[(String, String)]) {
         let forms = new.iter().map(|(_, form)| form.clone()).collect();
-        let Ok(vectors) = self.embedder.embed(forms).await else { return };
+        let Ok(vectors) = self.embedder.embed(forms).await else {
+            return;
+        };
         let mut known = self.known();
         for ((stem, _), vector) in new.iter().zip(vectors) {
             known.add(stem, &vector);
@@ -150,7 +152,9 @@ impl Known {
         seen = self.stems.len();
         near.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         near.truncate(KEPT);
-        let named = near.iter().map(|(place, cosine)| (self.stems[*place].clone(), WORTH * cosine));
+        let named = near
+            .iter()
+            .map(|(place, cosine)| (self.stems[*place].clone(), WORTH * cosine));
         let named = named.collect();
         self.near.insert(stem.to_owned(), (seen, near));
         named
@@ -193,11 +197,17 @@ mod tests {
         let lexicon = Lexicon::new(Arc::new(ByLetter));
         lexicon.learn(&["Two cats, and a 4-legged dog; is it my cat?"]).await;
         let alike = lexicon.alike("Is there a camel?").await;
-        assert_eq!(alike["camel"].iter().map(|(stem, _)| stem.as_str()).collect::<Vec<_>>(), ["cat"]);
+        assert_eq!(
+            alike["camel"].iter().map(|(stem, _)| stem.as_str()).collect::<Vec<_>>(),
+            ["cat"]
+        );
         assert!(alike["camel"][0].1 < 0.71, "worth less than the word itself");
         lexicon.learn(&["cows, camels and donkeys"]).await;
         let alike = lexicon.alike("Is there a camel, or 42?").await;
-        assert_eq!(alike["camel"].iter().map(|(stem, _)| stem.as_str()).collect::<Vec<_>>(), ["cat", "cow"]);
+        assert_eq!(
+            alike["camel"].iter().map(|(stem, _)| stem.as_str()).collect::<Vec<_>>(),
+            ["cat", "cow"]
+        );
         assert_eq!(alike.len(), 1);
     }
 }
