@@ -23,9 +23,10 @@ pub enum EngineError {
         /// The names that exist.
         available: Vec<String>,
     },
-    /// The prompt (and the reply asked for) is larger than the model's context window.
+    /// The prompt (and the reply asked for) is larger than the model's context window. The message begins as OpenAI's
+    /// does: litellm knows the error by these words.
     #[error(
-        "this model's context window is {limit} tokens, but the messages have {prompt} tokens{}; shorten the messages or ask for fewer tokens",
+        "this model's maximum context length is {limit} tokens, but the messages have {prompt} tokens{}; shorten the messages or ask for fewer tokens",
         asked.map(|n| format!(" and {n} more were asked for the reply")).unwrap_or_default()
     )]
     ContextLengthExceeded {

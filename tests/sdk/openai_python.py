@@ -69,7 +69,7 @@ def a_stream_gives_the_same_text_and_usage():
 @check
 def the_sdks_own_stream_helper_puts_it_together():
     with client.chat.completions.stream(
-        model="default", messages=HELLO, temperature=0, max_tokens=8, extra_headers=ALONE
+        model="default", messages=HELLO, temperature=0, stop=[" "], extra_headers=ALONE
     ) as stream:
         for _ in stream:
             pass
