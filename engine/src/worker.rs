@@ -6,6 +6,7 @@
 mod embed;
 mod estimate;
 mod failure;
+mod logprobs;
 mod reply;
 pub mod sse;
 mod wire;
@@ -182,8 +183,13 @@ impl Worker {
         request: &ChatRequest,
         info: &ModelInfo,
     ) -> Result<Response, Failure> {
+        let path = if request.raw.is_some() {
+            "completions"
+        } else {
+            "chat/completions"
+        };
         let call = self
-            .request(self.client.post(self.url("chat/completions")))
+            .request(self.client.post(self.url(path)))
             .header(header::ACCEPT, "text/event-stream");
         self.sent(call.json(body), Some((request, info))).await
     }
@@ -229,7 +235,7 @@ impl Engine for Worker {
             .when(|failure: &Failure| failure.may_retry)
             .await
             .map_err(|failure| failure.error)?;
-        let prompt_guess = Estimate::of(&info).count_chat(&request.messages)?;
+        let prompt_guess = Estimate::of(&info).count_request(&request)?;
         Ok(reply::deltas(response, self.name.clone(), prompt_guess).boxed())
     }
 

@@ -3,7 +3,10 @@
 
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
-use utoipa::openapi::{Components, ContactBuilder, Info, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Server};
+use utoipa::openapi::{
+    Components, ContactBuilder, ContentBuilder, Info, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref,
+    ResponseBuilder, Server,
+};
 
 use crate::routes;
 
@@ -45,6 +48,34 @@ pub(crate) fn head() -> OpenApi {
         .security(Some([SecurityRequirement::new("key", Vec::<String>::new())]))
         .tags(Some(tags))
         .build()
+}
+
+/// The same with what every operation may answer: whatever status is not named is an error, and errors have one shape.
+/// Routes in another dialect have said theirs by then.
+pub(crate) fn with_errors(mut api: OpenApi) -> OpenApi {
+    let shape = ContentBuilder::new()
+        .schema(Some(Ref::from_schema_name("ErrorBody")))
+        .build();
+    let error = ResponseBuilder::new()
+        .description("An error")
+        .content("application/json", shape)
+        .build();
+    for path in api.paths.paths.values_mut() {
+        let operations = [
+            &mut path.get,
+            &mut path.put,
+            &mut path.post,
+            &mut path.delete,
+            &mut path.patch,
+        ];
+        for operation in operations.into_iter().flatten() {
+            let responses = &mut operation.responses.responses;
+            responses
+                .entry("default".to_owned())
+                .or_insert_with(|| error.clone().into());
+        }
+    }
+    api
 }
 
 fn info() -> Info {

@@ -28,7 +28,7 @@ pub fn router(app: App) -> Router {
 /// The documentation of all routes.
 #[must_use]
 pub fn documented() -> OpenApi {
-    table().split_for_parts().1
+    openapi::with_errors(table().split_for_parts().1)
 }
 
 fn table() -> OpenApiRouter<App> {

@@ -42,7 +42,7 @@ def main():
         pathlib.Path(sys.executable).parent / "schemathesis", "run", server + "/openapi.yaml", "--url", server,
         "--header", f"Authorization: Bearer {KEY}", "--checks", CHECKS, "--max-examples", os.environ.get("HABIT_FUZZ", "20"),
         "--request-timeout", "120", "--suppress-health-check", "all", "--continue-on-failure", "--no-color",
-        "--generation-database", "none", "--generation-deterministic", *sys.argv[1:],
+        "--generation-deterministic", *sys.argv[1:],
     ]
     hooks = {"SCHEMATHESIS_HOOKS": here.stem, "PYTHONPATH": str(here.parent)}
     sys.exit(subprocess.run(command, env=os.environ | hooks, cwd="/tmp").returncode)

@@ -1,6 +1,6 @@
 //! Counts tokens of a model whose tokenizer is elsewhere: a careful estimate that is rather too high.
 
-use crate::{EngineError, Message, ModelInfo, TokenCounter};
+use crate::{ChatRequest, EngineError, Message, ModelInfo, RawPrompt, TokenCounter};
 
 /// Fewer bytes a token than English or code take with any current tokenizer (about four).
 const BYTES_A_TOKEN: usize = 3;
@@ -34,6 +34,16 @@ impl TokenCounter for Estimate {
             estimate(&message.text()) + calls + TOKENS_A_MESSAGE
         };
         Ok(messages.iter().map(tokens).sum())
+    }
+
+    fn count_request(&self, request: &ChatRequest) -> Result<usize, EngineError> {
+        match &request.raw {
+            Some(RawPrompt::Text { prompt, suffix }) => {
+                Ok(estimate(prompt) + suffix.as_deref().map(estimate).unwrap_or_default())
+            }
+            Some(RawPrompt::Tokens(tokens)) => Ok(tokens.len()),
+            None => self.count_chat(&request.messages),
+        }
     }
 
     fn context_window(&self) -> usize {

@@ -7,6 +7,7 @@ use reqwest::{Response, header};
 use serde_json::Value;
 
 use super::estimate::estimate;
+use super::logprobs;
 use super::sse::{Event, Parser};
 use super::wire;
 use crate::{Delta, EngineError, FinishReason, Usage};
@@ -130,11 +131,17 @@ impl Assembly {
         let choice = &chunk["choices"][0];
         let delta = &choice[part];
         let text = |name: &str| delta[name].as_str().filter(|text| !text.is_empty()).map(str::to_owned);
+        let tokens = logprobs::of(choice);
+        if !tokens.is_empty() {
+            self.give(Delta::Logprobs(tokens));
+        }
         if let Some(text) = text("reasoning_content").or_else(|| text("reasoning")) {
             self.estimated += estimate(&text);
             self.give(Delta::Reasoning(text));
         }
-        if let Some(text) = text("content") {
+        // A raw prompt's reply has its text beside, not in, a delta.
+        let raw = choice["text"].as_str().filter(|text| !text.is_empty());
+        if let Some(text) = text("content").or_else(|| raw.map(str::to_owned)) {
             self.estimated += estimate(&text);
             self.give(Delta::Text(text));
         }

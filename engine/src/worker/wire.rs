@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::{ChatRequest, EngineError, FinishReason, ModelInfo, Sampling, Usage};
+use crate::{ChatRequest, EngineError, FinishReason, ModelInfo, RawPrompt, Sampling, Usage};
 
 /// The body of a chat completion request: always a stream, always with usage; fields that the vocabulary doesn't name
 /// go as they came.
@@ -19,7 +19,10 @@ pub(super) fn body(request: &ChatRequest) -> Result<Value, EngineError> {
     }
     let mut body: Map<String, Value> = request.extra.clone();
     body.insert("model".into(), request.model.clone().into());
-    body.insert("messages".into(), json!(request.messages));
+    match &request.raw {
+        None => drop(body.insert("messages".into(), json!(request.messages))),
+        Some(prompt) => raw(&mut body, prompt),
+    }
     body.insert("stream".into(), true.into());
     body.insert("stream_options".into(), json!({"include_usage": true}));
     let Sampling {
@@ -48,6 +51,24 @@ pub(super) fn body(request: &ChatRequest) -> Result<Value, EngineError> {
     set("max_tokens", request.max_tokens.map(Value::from));
     set("stop", (!request.stop.is_empty()).then(|| json!(request.stop)));
     Ok(Value::Object(body))
+}
+
+/// The fields of a raw prompt. Probabilities have another shape there, and what is echoed is put before the reply by
+/// whoever asked.
+fn raw(body: &mut Map<String, Value>, prompt: &RawPrompt) {
+    let (prompt, suffix) = match prompt {
+        RawPrompt::Text { prompt, suffix } => (json!(prompt), suffix.as_deref()),
+        RawPrompt::Tokens(tokens) => (json!(tokens), None),
+    };
+    body.insert("prompt".into(), prompt);
+    if let Some(suffix) = suffix {
+        body.insert("suffix".into(), suffix.into());
+    }
+    body.shift_remove("echo");
+    let top = body.shift_remove("top_logprobs");
+    if body.shift_remove("logprobs").is_some() {
+        body.insert("logprobs".into(), top.unwrap_or(json!(0)));
+    }
 }
 
 /// The models of a `/v1/models` answer. The window goes by several names (Habit, vLLM, LiteLLM and others).

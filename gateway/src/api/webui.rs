@@ -215,7 +215,8 @@ pub async fn chat_prompt(
 /// Stops the caller's own replies; what there is of them is kept.
 #[utoipa::path(
     post, path = "/v1/internal/stop-generation", tag = "webui", operation_id = "webuiStopGeneration",
-    responses((status = 200, description = "Done", body = String), (status = 401, body = ErrorBody)),
+    responses((status = 200, description = "Done", body = String, content_type = "application/json"),
+        (status = 401, body = ErrorBody)),
 )]
 pub async fn stop_generation(State(app): State<App>, caller: Caller) -> axum::Json<&'static str> {
     let stopped = app.running.stop(&caller.scope);
