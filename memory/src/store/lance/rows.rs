@@ -134,8 +134,14 @@ fn one_of(parents: &[Uuid]) -> String {
 
 /// What stands in a section.
 pub(super) fn section_filter(section: &Section) -> String {
-    let (team, user) = (quoted(&section.team), quoted(section.user.as_deref().unwrap_or_default()));
-    format!("{TEAM} = {team} AND {KIND} = '{}' AND {USER} = {user}", kind(section.source))
+    let (team, user) = (
+        quoted(&section.team),
+        quoted(section.user.as_deref().unwrap_or_default()),
+    );
+    format!(
+        "{TEAM} = {team} AND {KIND} = '{}' AND {USER} = {user}",
+        kind(section.source)
+    )
 }
 
 /// The filters that, one after the other, select what is to be removed.
