@@ -1,8 +1,6 @@
 //! `POST /v1/embeddings`: texts to vectors, by the server's own embedder or by an upstream's. How an embedder is found
 //! and asked is in [`source`], for `/v1/rerank` as well.
 
-use std::time::Instant;
-
 use axum::extract::State;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -147,15 +145,7 @@ pub async fn embed(
         inputs: inputs(body.input)?,
         dimensions: dimensions.transpose()?,
     };
-    if caller.is_limited_to_models() {
-        caller.check_model(&source::meant(&app, &request.model))?;
-    }
-    let reserved = caller.meter.as_ref().map(|meter| meter.reserve(1, Instant::now()));
-    let reserved = reserved.transpose()?;
-    let (model, Embeddings { vectors, tokens }) = source::embed(&app, request, truncate).await?;
-    if let Some(mut reserved) = reserved {
-        reserved.used(u32::try_from(tokens).unwrap_or(u32::MAX));
-    }
+    let (model, Embeddings { vectors, tokens }) = source::embed(&app, &caller, request, truncate).await?;
     let data = vectors.into_iter().enumerate().map(|(index, vector)| EmbeddingBody {
         object: "embedding",
         index,

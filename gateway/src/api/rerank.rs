@@ -88,7 +88,7 @@ pub struct RerankResult {
 )]
 pub async fn rerank(
     State(app): State<App>,
-    _: Caller,
+    caller: Caller,
     Json(body): Json<RerankRequest>,
 ) -> Result<axum::Json<Reranked>, ApiError> {
     let wrong = |param: &str, must: &str| ApiError::invalid(format!("`{param}` must be {must}"), Some(param));
@@ -106,7 +106,7 @@ pub async fn rerank(
         inputs: inputs.collect(),
         dimensions: None,
     };
-    let (model, embeddings) = source::embed(&app, request, true).await?;
+    let (model, embeddings) = source::embed(&app, &caller, request, true).await?;
     let mut vectors = embeddings.vectors.into_iter();
     let query = vectors.next().unwrap_or_default();
     let mut scored: Vec<(usize, f32)> = vectors.map(|vector| dot(&query, &vector)).enumerate().collect();

@@ -2,11 +2,13 @@
 //! nothing is cut unseen; an upstream's as it came.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use habit_engine::{EmbedInput, EmbedRequest, Embedder, Embeddings, EngineError, ModelInfo, TokenEmbedder};
 
 use crate::api::error::ApiError;
 use crate::app::App;
+use crate::auth::Caller;
 use crate::turn::route::DEFAULT_MODEL;
 
 /// Texts that go to the embedder at once: memory's own questions come in between.
@@ -34,12 +36,30 @@ pub fn meant(app: &App, name: &str) -> String {
     }
 }
 
-/// The vectors, and the name of the model that made them.
+/// The vectors, and the name of the model that made them. The caller's key is charged for them.
 ///
 /// # Errors
-/// 400 if a text is too long (unless it may be cut), a token is not the model's, or the vectors are shorter than asked
+/// 403 if the key may not use the model, 429 if it has used enough; 400 if a text is too long (unless it may be cut), a token is not the model's, or the vectors are shorter than asked
 /// for; 404 for an unknown model.
-pub async fn embed(app: &App, request: EmbedRequest, truncate: bool) -> Result<(String, Embeddings), ApiError> {
+pub async fn embed(
+    app: &App,
+    caller: &Caller,
+    request: EmbedRequest,
+    truncate: bool,
+) -> Result<(String, Embeddings), ApiError> {
+    if caller.is_limited_to_models() {
+        caller.check_model(&meant(app, &request.model))?;
+    }
+    let reserved = caller.meter.as_ref().map(|meter| meter.reserve(1, Instant::now()));
+    let reserved = reserved.transpose()?;
+    let (model, embeddings) = made(app, request, truncate).await?;
+    if let Some(mut reserved) = reserved {
+        reserved.used(u32::try_from(embeddings.tokens).unwrap_or(u32::MAX));
+    }
+    Ok((model, embeddings))
+}
+
+async fn made(app: &App, request: EmbedRequest, truncate: bool) -> Result<(String, Embeddings), ApiError> {
     let own = app.memory.as_ref().map(|memory| Arc::clone(&memory.embedder));
     let asked = request.model.as_str();
     match own {
