@@ -307,14 +307,18 @@ async fn tools_are_called(engine: &dyn Engine) {
     let arguments: Value = serde_json::from_str(&named.calls[0].1).expect("JSON");
     assert!(arguments["a"].is_u64(), "{arguments}");
 
-    let required = json!({"tools": tools(), "tool_choice": "required", "parallel_tool_calls": false});
+    let required = json!({"tools": tools(), "tool_choice": "required"});
     let required = read(engine, with(required)).await;
     assert_eq!(
         (required.calls.len(), required.reason()),
         (1, FinishReason::ToolCalls),
         "{required:?}"
     );
-    let several = read(engine, with(json!({"tools": tools(), "tool_choice": "required"}))).await;
+    let several = read(
+        engine,
+        with(json!({"tools": tools(), "tool_choice": "required", "parallel_tool_calls": true})),
+    )
+    .await;
     assert!(!several.calls.is_empty() && several.text.is_empty(), "{several:?}");
     // The last may be cut.
     for (name, arguments) in several.calls.iter().take(1) {

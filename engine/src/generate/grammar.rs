@@ -371,12 +371,12 @@ mod tests {
                 .extend(extra.as_object().expect("an object").clone());
             tools(all).expect("tools")
         };
-        let required = choice(json!({"tool_choice": "required"}));
+        let required = choice(json!({"tool_choice": "required", "parallel_tool_calls": true}));
         let hermes = wanted(&required, None, Dialect::Hermes);
         bench.whole(&hermes, LOOK);
         bench.whole(&hermes, &format!("{LOOK}\n{LOOK}"));
         bench.breaks(&hermes, "", "Hello");
-        let single = choice(json!({"tool_choice": "required", "parallel_tool_calls": false}));
+        let single = choice(json!({"tool_choice": "required"}));
         bench.breaks(&wanted(&single, None, Dialect::Hermes), LOOK, "\n");
         let named = choice(json!({"tool_choice": {"type": "function", "function": {"name": "wait"}}}));
         let wait = "[TOOL_CALLS][{\"name\": \"wait\", \"arguments\": {}}]";

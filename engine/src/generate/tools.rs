@@ -20,7 +20,8 @@ pub(crate) struct Tools {
     pub(crate) list: Vec<Tool>,
     /// Whether it must.
     pub(crate) choice: Choice,
-    /// At most one call.
+    /// At most one call. Where the model must call and the request says nothing, as well: a small model that may go on
+    /// calls again and again.
     pub(crate) single: bool,
 }
 
@@ -89,6 +90,7 @@ impl Tools {
         if let Some(choice) = get(choice_param) {
             tools.choose(choice, choice_param)?;
         }
+        tools.single |= tools.choice == Choice::Required && get("parallel_tool_calls").is_none();
         Ok(tools)
     }
 
@@ -154,6 +156,15 @@ impl Tools {
     }
 }
 
+/// Whether a schema's `type` allows an object.
+fn is_object(kind: Option<&Value>) -> bool {
+    match kind {
+        None | Some(Value::Null) => true,
+        Some(Value::Array(kinds)) => kinds.iter().any(|kind| kind == "object"),
+        Some(kind) => kind == "object",
+    }
+}
+
 impl Tool {
     /// Reads an item of `tools`, or of `functions`, which is the same without its wrapping.
     fn read(tool: &Value, param: &str) -> Result<Self, EngineError> {
@@ -179,10 +190,10 @@ impl Tool {
         }
         let parameters = match function.get("parameters") {
             None | Some(Value::Null) => json!({"type": "object", "properties": {}, "additionalProperties": false}),
-            Some(schema @ Value::Object(_)) => schema.clone(),
+            Some(schema @ Value::Object(fields)) if is_object(fields.get("type")) => schema.clone(),
             Some(_) => {
                 return wrong(format!(
-                    "the parameters of the tool `{name}` must be a JSON schema, an object"
+                    "the parameters of the tool `{name}` must be a JSON schema of type object"
                 ));
             }
         };
@@ -276,6 +287,11 @@ pub(crate) mod tests {
             (function(json!({"name": ""})), "tools", "name"),
             (function(json!({"name": "a\"b"})), "tools", "name"),
             (function(json!({"name": "look", "parameters": []})), "tools", "`look`"),
+            (
+                function(json!({"name": "look", "parameters": {"type": "nothing"}})),
+                "tools",
+                "`look`",
+            ),
             (
                 json!({"tools": [two()[0], two()[0]]}),
                 "tools",
