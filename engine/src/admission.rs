@@ -349,6 +349,10 @@ impl Engine for Admission {
         self.inner.token_counter(model)
     }
 
+    fn relays(&self, model: &str) -> bool {
+        self.inner.relays(model)
+    }
+
     async fn health(&self) -> Health {
         self.inner.health().await
     }

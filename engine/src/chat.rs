@@ -1,6 +1,7 @@
 //! The one vocabulary of a chat turn: what is asked ([`ChatRequest`]) and what comes back ([`Delta`]).
 //! Every engine, layer and endpoint speaks it. Wire formats (OpenAI's JSON and others) live in the gateway.
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -160,6 +161,24 @@ pub struct ChatRequest {
     /// Fields that this vocabulary does not name (`tools`, `response_format`, …), in OpenAI's shape: passed on to
     /// upstreams as they came. An engine that can't honour one that changes the answer must refuse it.
     pub extra: Map<String, Value>,
+    /// The same request as the client wrote it, for an upstream that speaks the client's language: it may be sent on
+    /// in the place of all of the above. Whatever changes the request on its way must take this out.
+    pub verbatim: Option<Verbatim>,
+}
+
+/// The body of an OpenAI chat completion request as its client wrote it, and what was read of it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verbatim {
+    /// One JSON object.
+    pub body: Bytes,
+    /// The model's name in it; `None` without one.
+    pub model: Option<String>,
+    /// Whether it asks for a stream.
+    pub stream: bool,
+    /// Whether it asks for the usage at the stream's end; `None` if it says nothing of the stream's options.
+    pub include_usage: Option<bool>,
+    /// Names of fields that are not for others to read.
+    pub private: &'static [&'static str],
 }
 
 /// A prompt that is not a conversation (OpenAI's legacy completions).
@@ -258,6 +277,10 @@ pub enum Delta {
     ToolCall(Value),
     /// The stop string that ended the reply, where it is known; right before the end.
     StopString(String),
+    /// A piece of the reply to a [`Verbatim`] request, as the upstream wrote it, to be passed on as it is: whole
+    /// server-sent events without the closing `[DONE]`, or, where no stream was asked for, the whole JSON. It stands for
+    /// all other deltas but the finish. An empty one only says that such pieces will come.
+    Written(Bytes),
     /// The end: always the last item of a stream that did not fail, and there only once.
     Finish {
         /// Why it ended.

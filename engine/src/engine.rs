@@ -90,6 +90,11 @@ pub trait Engine: Send + Sync {
     /// The counter that fits this model; `None` if the model is not served here.
     fn token_counter(&self, model: &str) -> Option<Arc<dyn TokenCounter>>;
 
+    /// Whether requests for this model that have a [`Verbatim`](crate::Verbatim) are sent on as they were written.
+    fn relays(&self, _model: &str) -> bool {
+        false
+    }
+
     /// Whether it can answer now.
     async fn health(&self) -> Health;
 

@@ -263,6 +263,13 @@ impl Engine for Fleet {
         serving.find_map(|member| member.token_counter(&model))
     }
 
+    fn relays(&self, model: &str) -> bool {
+        let table = self.table.load();
+        let Ok(model) = table.find(model) else { return false };
+        let mut serving = table.members.iter().filter(|member| member.serves(&model));
+        serving.all(|member| member.relays(&model))
+    }
+
     /// Ready when any member is; else what is wrong with the first.
     async fn health(&self) -> Health {
         let mut first = None;

@@ -31,7 +31,7 @@ pub mod worker;
 
 pub use chat::{
     ChatRequest, Content, Delta, FinishReason, Message, Priority, RawPrompt, Role, Sampling, TokenLogprob, TopLogprob,
-    Usage,
+    Usage, Verbatim,
 };
 pub use embedder::request::{EmbedInput, EmbedRequest, Embeddings};
 pub use engine::{DeltaStream, Embedder, Engine, Health, Load, ModelInfo, TokenCounter, TokenEmbedder};

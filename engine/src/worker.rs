@@ -1,12 +1,15 @@
 //! An engine that is elsewhere: any server that speaks OpenAI's chat completions, another Habit among them.
 //!
 //! [`sse`] reads event streams, [`wire`] turns requests and chunks from and to OpenAI's JSON, [`failure`] says what an
-//! upstream's error means here, [`reply`] turns a response into deltas.
+//! upstream's error means here, [`reply`] turns a response into deltas. Where the client speaks the upstream's language
+//! itself, its request goes on with its own bytes ([`edit`]), and the reply's come back as they are ([`relay`]).
 
+mod edit;
 mod embed;
 mod estimate;
 mod failure;
 mod logprobs;
+mod relay;
 mod reply;
 pub mod sse;
 mod wire;
@@ -17,12 +20,17 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use backon::{ExponentialBuilder, Retryable};
+use bytes::Bytes;
 use futures::StreamExt;
-use reqwest::{Client, RequestBuilder, Response, Url, header};
+use reqwest::header::{self, HeaderValue};
+use reqwest::{Body, Client, RequestBuilder, Response, Url};
 
 use self::estimate::Estimate;
 use self::failure::Failure;
-use crate::{ChatRequest, DeltaStream, EmbedRequest, Embeddings, Engine, EngineError, Health, ModelInfo, TokenCounter};
+pub use self::reply::read;
+use crate::{
+    ChatRequest, DeltaStream, EmbedRequest, Embeddings, Engine, EngineError, Health, ModelInfo, TokenCounter, Verbatim,
+};
 
 /// Lists and health checks are quick; replies have no limit of their own (a long prompt may take minutes to read).
 const SHORT_CALL: Duration = Duration::from_secs(10);
@@ -76,6 +84,8 @@ impl std::fmt::Debug for WorkerOptions {
 pub struct Worker {
     client: Client,
     base: Url,
+    /// Where chats go, parsed once.
+    completions: Url,
     api_key: Option<String>,
     name: String,
     models: ArcSwap<Vec<ModelInfo>>,
@@ -104,9 +114,11 @@ impl Worker {
         let client = client
             .build()
             .map_err(|error| EngineError::Unavailable(format!("no HTTP client can be made: {error}")))?;
+        let completions = below(&base, "chat/completions")?;
         Ok(Self {
             client,
             base,
+            completions,
             api_key: options.api_key,
             name: options.name,
             models: ArcSwap::default(),
@@ -123,7 +135,8 @@ impl Worker {
     pub async fn connect(&self) -> Result<(), EngineError> {
         let path = if self.webui { "internal/model/info" } else { "models" };
         let call = async {
-            let response = self.sent(self.request(self.client.get(self.url(path))), None).await?;
+            let url = below(&self.base, path).map_err(Failure::from)?;
+            let response = self.sent(self.request(self.client.get(url)), None).await?;
             response
                 .json::<serde_json::Value>()
                 .await
@@ -177,21 +190,40 @@ impl Worker {
         })
     }
 
-    async fn post(
-        &self,
-        body: &serde_json::Value,
-        request: &ChatRequest,
-        info: &ModelInfo,
-    ) -> Result<Response, Failure> {
-        let path = if request.raw.is_some() {
-            "completions"
-        } else {
-            "chat/completions"
+    /// The pieces of the body that asks this, and whether they are the client's own.
+    fn body(request: &ChatRequest) -> Result<(Vec<Bytes>, Option<&Verbatim>), EngineError> {
+        if let Some(asked) = &request.verbatim
+            && let Some(pieces) = edit::pieces(asked, &request.model)
+        {
+            return Ok((pieces, Some(asked)));
+        }
+        let body = wire::body(request)?.to_string();
+        Ok((vec![Bytes::from(body)], None))
+    }
+
+    async fn post(&self, pieces: &[Bytes], request: &ChatRequest, info: &ModelInfo) -> Result<Response, Failure> {
+        let url = match request.raw {
+            Some(_) => below(&self.base, "completions").map_err(Failure::from)?,
+            None => self.completions.clone(),
         };
         let call = self
-            .request(self.client.post(self.url(path)))
-            .header(header::ACCEPT, "text/event-stream");
-        self.sent(call.json(body), Some((request, info))).await
+            .request(self.client.post(url))
+            .header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))
+            .header(
+                header::ACCEPT,
+                HeaderValue::from_static("text/event-stream, application/json"),
+            );
+        let call = match pieces {
+            [whole] => call.body(whole.clone()),
+            pieces => {
+                let length: usize = pieces.iter().map(Bytes::len).sum();
+                let pieces = pieces.to_vec().into_iter().map(Ok::<_, std::convert::Infallible>);
+                // The length is known, whatever the stream says: some servers take no chunked bodies.
+                call.header(header::CONTENT_LENGTH, length)
+                    .body(Body::wrap_stream(futures::stream::iter(pieces)))
+            }
+        };
+        self.sent(call, Some((request, info))).await
     }
 
     /// Sends, and turns an answer that isn't a success into what it means.
@@ -213,19 +245,15 @@ impl Worker {
             None => call,
         }
     }
-
-    fn url(&self, path: &str) -> String {
-        format!("{}/{path}", self.base.as_str().trim_end_matches('/'))
-    }
 }
 
 #[async_trait]
 impl Engine for Worker {
     async fn chat(&self, request: ChatRequest) -> Result<DeltaStream, EngineError> {
         let info = self.model(&request.model).await?;
-        let body = wire::body(&request)?;
+        let (pieces, verbatim) = Self::body(&request)?;
         // Only before the reply has begun: nothing can have been seen of a try that failed here.
-        let response = (|| self.post(&body, &request, &info))
+        let response = (|| self.post(&pieces, &request, &info))
             .retry(
                 ExponentialBuilder::default()
                     .with_min_delay(FIRST_WAIT)
@@ -235,13 +263,27 @@ impl Engine for Worker {
             .when(|failure: &Failure| failure.may_retry)
             .await
             .map_err(|failure| failure.error)?;
-        let prompt_guess = Estimate::of(&info).count_request(&request)?;
-        Ok(reply::deltas(response, self.name.clone(), prompt_guess).boxed())
+        let prompt_guess = match verbatim {
+            Some(asked) => estimate::estimate_bytes(asked.body.len()),
+            None => Estimate::of(&info).count_request(&request)?,
+        };
+        let name = self.name.clone();
+        // An upstream that answers in another way than it was asked is read: the endpoint then renders what was asked.
+        Ok(match verbatim {
+            Some(asked) if asked.stream && !reply::is_json(&response) => {
+                let hide_usage = asked.include_usage != Some(true);
+                relay::events(response, name, prompt_guess, hide_usage).boxed()
+            }
+            Some(asked) if !asked.stream && reply::is_json(&response) => {
+                relay::whole(response, name, prompt_guess).boxed()
+            }
+            _ => reply::deltas(response, name, prompt_guess).boxed(),
+        })
     }
 
     async fn embed(&self, request: EmbedRequest) -> Result<Embeddings, EngineError> {
         self.model(&request.model).await?;
-        let call = self.request(self.client.post(self.url("embeddings")));
+        let call = self.request(self.client.post(below(&self.base, "embeddings")?));
         let sent = self.sent(call.json(&embed::body(&request)), None).await;
         let response = sent.map_err(|failure| embed::refusal(failure.error, &self.name))?;
         let broken = |error: reqwest::Error| Failure::broken(&self.name, &error.to_string()).error;
@@ -266,6 +308,10 @@ impl Engine for Worker {
 
     fn serves(&self, model: &str) -> bool {
         self.models.load().iter().any(|info| info.id == model)
+    }
+
+    fn relays(&self, _model: &str) -> bool {
+        true
     }
 
     async fn health(&self) -> Health {
@@ -294,6 +340,12 @@ fn base(url: &str) -> Result<Url, EngineError> {
     let path = path.strip_suffix("/chat/completions").unwrap_or(&path);
     parsed.set_path(if path.is_empty() { "/v1" } else { path });
     Ok(parsed)
+}
+
+/// A URL under the base.
+fn below(base: &Url, path: &str) -> Result<Url, EngineError> {
+    let url = format!("{}/{path}", base.as_str().trim_end_matches('/'));
+    Url::parse(&url).map_err(|error| EngineError::Unavailable(format!("`{url}` is no URL: {error}")))
 }
 
 fn is_loopback(url: &Url) -> bool {

@@ -19,6 +19,7 @@ pub mod health;
 pub mod keys;
 pub mod loading;
 pub mod models;
+pub mod relay;
 pub mod rerank;
 pub mod sse;
 pub mod tokenize;

@@ -9,8 +9,10 @@ use figment::value::Value;
 
 use crate::config::{Config, ConfigError, Sources};
 
+mod bench;
 mod eval;
 
+pub use bench::{Bench, BenchProxy, Cores, Through};
 pub use eval::Eval;
 
 const EXAMPLES: &str = "\
@@ -88,6 +90,9 @@ pub enum Command {
     /// Measure how well it does
     #[command(subcommand)]
     Eval(Eval),
+    /// Measure what a gateway costs
+    #[command(subcommand)]
+    Bench(Bench),
     /// Print the API's description (OpenAPI, YAML)
     Openapi,
 }
@@ -147,7 +152,7 @@ pub struct EngineFlags {
     /// Processor threads for the model [default: all]
     #[arg(long, value_name = "N")]
     pub threads: Option<usize>,
-    /// Replies made at the same time [default: 1 for a model here, 64 for an upstream]
+    /// Replies made at the same time [default: 1 for a model here, 4096 for an upstream]
     #[arg(long, value_name = "N")]
     pub max_running: Option<usize>,
     /// Requests that may wait for their turn [default: 32]

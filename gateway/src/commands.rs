@@ -6,6 +6,7 @@ use crate::cli::{Cli, Command};
 
 pub mod ask;
 pub mod banner;
+pub mod bench;
 pub mod chat;
 pub mod client;
 pub mod documents;
@@ -35,6 +36,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Keys(what) => keys::run(&common, what).await?,
         Command::Reindex(target) => reindex::run(&common, target).await?,
         Command::Eval(what) => eval::run(&common, what).await?,
+        Command::Bench(what) => bench::run(what).await?,
         Command::Openapi => {
             let yaml = crate::openapi::yaml().map_err(|error| anyhow::anyhow!("{error}"))?;
             print!("{yaml}");

@@ -91,6 +91,8 @@ pub struct Trace {
     pub injected: Vec<Passage>,
     /// How each context source fared.
     pub sources: Vec<SourceReport>,
+    /// Whether the upstream got the request as it was written, so that its reply may be passed on as it is.
+    pub relayed: bool,
     /// Milliseconds from arrival until the engine was asked.
     pub context_ms: u64,
 }

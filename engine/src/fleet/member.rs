@@ -196,6 +196,10 @@ impl Member {
         self.options.models.iter().map(named).collect()
     }
 
+    pub(super) fn relays(&self, model: &str) -> bool {
+        self.engine.relays(self.theirs(model))
+    }
+
     pub(super) fn token_counter(&self, model: &str) -> Option<Arc<dyn TokenCounter>> {
         self.engine.token_counter(self.theirs(model))
     }

@@ -74,6 +74,10 @@ impl Engine for Patience {
         self.inner.token_counter(model)
     }
 
+    fn relays(&self, model: &str) -> bool {
+        self.inner.relays(model)
+    }
+
     async fn health(&self) -> Health {
         self.inner.health().await
     }

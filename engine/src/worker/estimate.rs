@@ -57,5 +57,10 @@ impl TokenCounter for Estimate {
 
 /// Tokens of a text, rather too many.
 pub(super) fn estimate(text: &str) -> usize {
-    text.len().div_ceil(BYTES_A_TOKEN)
+    estimate_bytes(text.len())
+}
+
+/// Tokens of so many bytes of text, rather too many.
+pub(super) fn estimate_bytes(bytes: usize) -> usize {
+    bytes.div_ceil(BYTES_A_TOKEN)
 }

@@ -21,6 +21,16 @@ pub(super) struct Failure {
     pub(super) may_retry: bool,
 }
 
+impl From<EngineError> for Failure {
+    /// One that another try would meet again.
+    fn from(error: EngineError) -> Self {
+        Self {
+            error,
+            may_retry: false,
+        }
+    }
+}
+
 impl Failure {
     /// No answer at all.
     pub(super) fn unreachable(name: &str, base: &Url, error: &reqwest::Error) -> Self {

@@ -4,9 +4,8 @@ use serde_json::Value;
 
 use crate::{TokenLogprob, TopLogprob};
 
-/// The probabilities of a choice's tokens; none if it has none.
-pub(super) fn of(choice: &Value) -> Vec<TokenLogprob> {
-    let given = &choice["logprobs"];
+/// The probabilities of a choice's tokens, from its `logprobs`.
+pub(super) fn of(given: &Value) -> Vec<TokenLogprob> {
     if let Some(tokens) = given["content"].as_array() {
         return tokens.iter().filter_map(token).collect();
     }
@@ -66,14 +65,14 @@ mod tests {
 
     #[test]
     fn both_shapes_say_the_same() {
-        let chat = json!({"logprobs": {"content": [
+        let chat = json!({"content": [
             {"token": "a", "logprob": -0.5, "bytes": [97], "top_logprobs": [{"token": "a", "logprob": -0.5, "bytes": null}]},
-        ]}});
-        let older = json!({"logprobs": {
+        ]});
+        let older = json!({
             "tokens": ["a"], "token_logprobs": [-0.5], "top_logprobs": [{"a": -0.5}], "text_offset": [0],
-        }});
+        });
         assert_eq!(of(&chat), of(&older));
         assert_eq!((of(&chat)[0].logprob, of(&chat)[0].top.len()), (-0.5, 1));
-        assert!(of(&json!({"logprobs": null})).is_empty() && of(&json!({})).is_empty());
+        assert!(of(&json!(null)).is_empty() && of(&json!({})).is_empty());
     }
 }

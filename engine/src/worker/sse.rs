@@ -37,13 +37,23 @@ impl Parser {
     /// [`TooLarge`]; the parser is of no more use then.
     pub fn push(&mut self, bytes: &[u8]) -> Result<Vec<Event>, TooLarge> {
         let mut events = Vec::new();
-        for &byte in bytes {
-            let after_cr = std::mem::replace(&mut self.after_cr, byte == b'\r');
-            match byte {
-                b'\n' if after_cr => {}
-                b'\n' | b'\r' => events.extend(self.end_line()),
-                _ if self.line.len() + self.event.data.len() >= LARGEST => return Err(TooLarge),
-                _ => self.line.push(byte),
+        let mut rest = bytes;
+        while let Some(&first) = rest.first() {
+            if std::mem::take(&mut self.after_cr) && first == b'\n' {
+                rest = &rest[1..];
+                continue;
+            }
+            let end = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+            let (line, after) = rest.split_at(end.unwrap_or(rest.len()));
+            if self.line.len() + self.event.data.len() + line.len() > LARGEST {
+                return Err(TooLarge);
+            }
+            self.line.extend_from_slice(line);
+            rest = after;
+            if end.is_some() {
+                events.extend(self.end_line());
+                self.after_cr = rest.first() == Some(&b'\r');
+                rest = &rest[1..];
             }
         }
         Ok(events)

@@ -109,19 +109,18 @@ pub(super) fn loaded_in_webui(info: &Value) -> Vec<ModelInfo> {
 }
 
 /// What a chunk (or a whole reply) says of the reply's end.
-pub(super) fn finish_reason(choice: &Value) -> Option<FinishReason> {
-    Some(match choice["finish_reason"].as_str()? {
+pub(super) fn finish_reason(reason: &str) -> FinishReason {
+    match reason {
         "length" | "max_tokens" => FinishReason::Length,
         "tool_calls" | "function_call" => FinishReason::ToolCalls,
         "content_filter" => FinishReason::ContentFilter,
         // `stop`, and what servers call it besides: `eos`, `eos_token`, `end_turn`, `stop_sequence`.
         _ => FinishReason::Stop,
-    })
+    }
 }
 
-/// The usage of a chunk, if it holds any.
-pub(super) fn usage(chunk: &Value) -> Option<Usage> {
-    let usage = &chunk["usage"];
+/// The usage of a chunk, if it is any.
+pub(super) fn usage(usage: &Value) -> Option<Usage> {
     let number = |value: &Value| value.as_u64().and_then(|n| usize::try_from(n).ok());
     Some(Usage {
         prompt_tokens: number(&usage["prompt_tokens"])?,

@@ -19,7 +19,7 @@ use super::error::ApiError;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::turn::reply::Collected;
-use crate::turn::{MemoryMode, Reply, Turn, TurnService};
+use crate::turn::{MemoryMode, Reply, Turn, TurnService, route};
 
 mod charge;
 pub mod replies;
@@ -42,6 +42,8 @@ pub struct Asker {
     turns: TurnService,
     engine: Arc<dyn Engine>,
     clock: Arc<dyn Clock>,
+    /// Whether memory adds to prompts at all.
+    memory: bool,
 }
 
 impl FromRef<App> for Asker {
@@ -49,6 +51,7 @@ impl FromRef<App> for Asker {
         Self {
             turns: app.turns.clone(),
             engine: Arc::clone(&app.engine),
+            memory: app.memory.is_some() && app.config.memory.on,
             clock: Arc::clone(&app.clock),
         }
     }
@@ -88,6 +91,14 @@ impl Asker {
             passages: Vec::new(),
             meter: caller.meter,
         })
+    }
+
+    /// Whether a request for this model would be sent on just as its client wrote it: the engine is an upstream, and
+    /// memory adds nothing.
+    #[must_use]
+    pub fn relays(&self, model: &str, headers: &HeaderMap) -> bool {
+        let reads = self.memory && !matches!(memory_mode(headers), Ok(Some(mode)) if !mode.reads());
+        !reads && self.engine.relays(&route::resolve(&*self.engine, model))
     }
 
     /// The reply to a turn.

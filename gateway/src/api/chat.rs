@@ -7,10 +7,10 @@ use http::header::HeaderMap;
 use super::ask::replies::Replies;
 use super::ask::{Asker, Question};
 use super::chat_wire::{ChatChunks, ChatCompletion, ChatCompletionRequest, Parsed};
-use super::error::{ApiError, ErrorBody, Json};
+use super::error::{ApiError, ErrorBody, Written};
 use super::generation::reply::{Envelope, Tally};
-use super::sse;
 use super::webui::dialect;
+use super::{relay, sse};
 use crate::auth::Caller;
 use crate::library::Library;
 use crate::turn::MemoryMode;
@@ -56,11 +56,15 @@ pub async fn completions(
     State(library): State<Library>,
     caller: Caller,
     headers: HeaderMap,
-    Json(mut body): Json<ChatCompletionRequest>,
+    Written(mut body, bytes): Written<ChatCompletionRequest>,
 ) -> Result<Response, ApiError> {
+    let fields: Vec<String> = body.extra.keys().cloned().collect();
     let shape = dialect::apply(&mut body, &library)?;
+    // What the dialect translated, an upstream would not understand.
+    let plain = body.extra.keys().eq(&fields);
+    let verbatim = body.verbatim(bytes).filter(|_| plain);
     let Parsed {
-        request,
+        mut request,
         stream,
         include_usage,
         store,
@@ -68,6 +72,12 @@ pub async fn completions(
         n,
         tier,
     } = body.parse()?;
+    // Several replies are drafts of one turn, each asked for on its own, unless the upstream makes them itself.
+    let n = match &verbatim {
+        Some(_) if n > 1 && asker.relays(&request.model, &headers) => 1,
+        _ => n,
+    };
+    request.verbatim = verbatim.filter(|_| n == 1);
     let logprobs = request.extra.contains_key("logprobs");
     let question = Question {
         request,
@@ -75,15 +85,23 @@ pub async fn completions(
         conversation,
         memory: MemoryMode::On,
     };
-    let render = async |replies: Replies| {
+    let render = async |mut replies: Replies| {
         let envelope = Envelope::chat(replies.turn, replies.asked_at, replies.trace.model.clone()).tier(tier);
         let mut tally = Tally::new(1, n);
         if stream {
+            if replies.trace.relayed && replies.are_written().await {
+                return Ok(relay::events(replies.pieces, sse::PING_EVERY));
+            }
             let chunks = ChatChunks::new(envelope.chunk(), n, include_usage);
             let events = sse::events(replies.pieces, tally, include_usage, chunks);
             return Ok(sse::response(events, sse::PING_EVERY));
         }
-        let finished = replies.whole().await?;
+        let mut finished = replies.whole().await?;
+        if let [only] = finished.as_mut_slice()
+            && !only.reply.written.is_empty()
+        {
+            return Ok(relay::json(std::mem::take(&mut only.reply.written)));
+        }
         for (place, reply) in finished.iter().enumerate() {
             tally.add(place, reply.usage);
         }

@@ -1,7 +1,8 @@
 //! OpenAI's JSON of a chat completion: the request as clients really send it ([`ChatCompletionRequest`]) and the
 //! reply, whole or in chunks. Translates to and from [`habit_engine::chat`]; asks nothing of anyone.
 
-use habit_engine::{ChatRequest, Content, Message, Role};
+use bytes::Bytes;
+use habit_engine::{ChatRequest, Content, Message, Role, Verbatim};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -190,6 +191,7 @@ impl ChatCompletionRequest {
             model: self.model.unwrap_or_default(),
             messages: messages(self.messages)?,
             raw: None,
+            verbatim: None,
             sampling,
             stop: Stop::strings(self.stop),
             max_tokens,
@@ -204,6 +206,30 @@ impl ChatCompletionRequest {
             conversation,
             n,
             tier: self.service_tier.is_some(),
+        })
+    }
+
+    /// The same request as it was written, in `body`; `None` where it asks for what only Habit can do.
+    #[must_use]
+    pub fn verbatim(&self, body: Bytes) -> Option<Verbatim> {
+        let function = |tool: &Value| tool["type"] == "function";
+        if !self.tools.iter().flatten().all(function) {
+            return None;
+        }
+        Some(Verbatim {
+            body,
+            model: self.model.clone(),
+            stream: self.stream == Some(true),
+            include_usage: self
+                .stream_options
+                .map(|options| options.include_usage.unwrap_or(false)),
+            // What is stored, and by which name, is between the client and this server.
+            private: match (&self.store, &self.metadata) {
+                (None, None) => &[],
+                (Some(_), None) => &["store"],
+                (None, Some(_)) => &["metadata"],
+                (Some(_), Some(_)) => &["store", "metadata"],
+            },
         })
     }
 

@@ -299,6 +299,19 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let Written(value, _) = Written::from_request(request, state).await?;
+        Ok(Self(value))
+    }
+}
+
+/// A JSON body as [`Json`], and its bytes.
+#[derive(Debug, Clone, Default)]
+pub struct Written<T>(pub T, pub Bytes);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Written<T> {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
         check_content_type(request.headers())?;
         let body = Bytes::from_request(request, state).await.map_err(|rejection| {
             if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
@@ -307,7 +320,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for Json<T> {
             let message = format!("the body could not be read ({}); send it again", rejection.body_text());
             ApiError::new(StatusCode::BAD_REQUEST, "unreadable_body", message)
         })?;
-        parse(&body).map(Self)
+        parse(&body).map(|value| Self(value, body))
     }
 }
 
@@ -332,6 +345,10 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
 /// # Errors
 /// 400: `invalid_json` with line and column where it is not JSON; `invalid_type` with the field's path where it is.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
+    // Keeping track of where it is costs as much as reading: that is for bodies with something wrong in them.
+    if let Ok(value) = serde_json::from_slice(body) {
+        return Ok(value);
+    }
     let mut json = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();

@@ -19,7 +19,7 @@ use super::generation::reply::Tally;
 pub const PING_EVERY: Duration = Duration::from_secs(15);
 
 /// Tells nginx and its kin not to hold events back.
-const NO_BUFFERING: (HeaderName, HeaderValue) = (
+pub(super) const NO_BUFFERING: (HeaderName, HeaderValue) = (
     HeaderName::from_static("x-accel-buffering"),
     HeaderValue::from_static("no"),
 );

@@ -72,11 +72,7 @@ pub(super) async fn print_reply(engine: &Worker, mut request: ChatRequest) -> an
                 out.flush()?;
                 text.push_str(&piece);
             }
-            Delta::Reasoning(_)
-            | Delta::Logprobs(_)
-            | Delta::ToolCall(_)
-            | Delta::StopString(_)
-            | Delta::Finish { .. } => {}
+            _ => {}
         }
     }
     writeln!(out)?;

@@ -27,7 +27,7 @@ pub struct Engine {
     /// Processor threads for the model; 0 takes all cores. Fewer leave room for other programs.
     pub threads: usize,
     /// Replies made at the same time; 0 takes what suits: eight for a model that Habit's own engine runs (together they
-    /// are several times as fast as one by one), one for mistral.rs (two would each take twice as long), 64 for an
+    /// are several times as fast as one by one), one for mistral.rs (two would each take twice as long), 4096 for an
     /// upstream, which has its own limit.
     pub max_running: usize,
     /// Requests that wait for their turn before new ones are told to come back later (429). Each key has its turn, so

@@ -2,6 +2,7 @@
 //! routes that say nothing about anyone.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
@@ -23,7 +24,7 @@ pub const DEFAULT_TEAM: &str = "default";
 pub const DEFAULT_USER: &str = "me";
 
 /// Puts a [`Caller`] in the request, or refuses it.
-pub async fn authenticate(State(app): State<App>, mut request: Request, next: Next) -> Response {
+pub async fn authenticate(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let local = match &app.keys {
         None => match check_local(request.headers(), &app.config.server.cors_origins) {
             Ok(()) => Some(()),

@@ -1,7 +1,8 @@
 //! A reply put together again from its deltas: for the record, for non-streaming clients, and for the hash by which
 //! the next request is known to continue it.
 
-use habit_engine::{Content, Delta, Message, Role, TokenLogprob};
+use bytes::Bytes;
+use habit_engine::{Content, Delta, Message, Role, TokenLogprob, worker};
 use serde_json::{Map, Value, json};
 
 /// What has come of a reply so far.
@@ -15,6 +16,8 @@ pub struct Collected {
     pub tool_calls: Vec<Value>,
     /// The tokens' probabilities, where they were asked for. Not part of the record.
     pub logprobs: Vec<TokenLogprob>,
+    /// The reply as the upstream wrote it, in the place of all of the above until [`Collected::read`].
+    pub written: Vec<Bytes>,
 }
 
 impl Collected {
@@ -32,6 +35,8 @@ impl Collected {
             Delta::Text(text) => self.text.push_str(text),
             Delta::Reasoning(text) => self.reasoning.push_str(text),
             Delta::ToolCall(piece) => self.push_tool_call(piece),
+            Delta::Written(piece) if piece.is_empty() => {}
+            Delta::Written(piece) => self.written.push(piece.clone()),
             Delta::Logprobs(_) | Delta::StopString(_) | Delta::Finish { .. } => {}
         }
     }
@@ -39,7 +44,14 @@ impl Collected {
     /// Whether nothing has come yet.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.text.is_empty() && self.reasoning.is_empty() && self.tool_calls.is_empty()
+        self.text.is_empty() && self.reasoning.is_empty() && self.tool_calls.is_empty() && self.written.is_empty()
+    }
+
+    /// Reads what the upstream wrote. Left to the end, so that it costs a reply under way nothing.
+    pub fn read(&mut self) {
+        for delta in worker::read(&std::mem::take(&mut self.written)) {
+            self.push(delta);
+        }
     }
 
     /// How likely the tokens were on average, as a logarithm; a reply without tokens is the least likely.

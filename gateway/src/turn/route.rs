@@ -49,8 +49,10 @@ impl Service<Turn> for Route {
         Box::pin(async move {
             let mut request = turn.request;
             request.model = resolve(&*engine, &request.model);
+            let relayed = request.verbatim.is_some() && engine.relays(&request.model);
             let trace = Trace {
                 model: request.model.clone(),
+                relayed,
                 conversation: turn.scope.conversation().map(str::to_owned),
                 context_ms: super::millis(turn.arrived.elapsed()),
                 ..Trace::default()

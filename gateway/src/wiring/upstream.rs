@@ -13,7 +13,7 @@ use crate::config::{Config, Kind, Upstream};
 
 /// Replies at the same time from an upstream: enough for any that this gateway is likely to have in front of it, and a
 /// bound if it hangs.
-const RUNNING: usize = 64;
+const RUNNING: usize = 4096;
 
 /// An upstream as a member of the fleet. Whether it answers is found out later.
 ///

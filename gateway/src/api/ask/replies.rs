@@ -158,6 +158,18 @@ fn unremembered(mode: MemoryMode) -> MemoryMode {
 }
 
 impl Replies {
+    /// Whether the (only) reply is one that an upstream wrote and that is to be passed on. Known as soon as the upstream
+    /// has begun to answer.
+    pub async fn are_written(&mut self) -> bool {
+        let Some(first) = self.pieces.next().await else {
+            return false;
+        };
+        let written = matches!(first.1, Ok(Delta::Written(_)));
+        let rest = std::mem::replace(&mut self.pieces, stream::empty().boxed());
+        self.pieces = stream::iter([first]).chain(rest).boxed();
+        written
+    }
+
     /// Reads all replies to their ends, in the questions' order.
     ///
     /// # Errors

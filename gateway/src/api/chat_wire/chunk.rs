@@ -135,7 +135,8 @@ impl Render for ChatChunks {
                 self.replies.get_mut(index)?.logprobs.extend(tokens);
                 return None;
             }
-            Delta::StopString(_) | Delta::Finish { .. } => return None,
+            // What an upstream wrote is passed on, not rendered.
+            Delta::Written(_) | Delta::StopString(_) | Delta::Finish { .. } => return None,
         };
         Some(self.choice(index, delta, None))
     }

@@ -175,7 +175,7 @@ impl Render for TextChunks {
                 self.replies.get_mut(index)?.logprobs.extend(tokens);
                 None
             }
-            Delta::ToolCall(_) | Delta::StopString(_) | Delta::Finish { .. } => None,
+            Delta::ToolCall(_) | Delta::StopString(_) | Delta::Written(_) | Delta::Finish { .. } => None,
         }
     }
 

@@ -248,6 +248,9 @@ impl Shape {
     /// The reply as the dialect's clients expect it.
     #[must_use]
     pub fn of(self, deltas: DeltaStream) -> DeltaStream {
+        if self == Self::default() {
+            return deltas;
+        }
         let Self { before, mut trim } = self;
         let before = before.filter(|text| !text.is_empty()).map(|text| Ok(Delta::Text(text)));
         let deltas = deltas.filter_map(move |item| {

@@ -68,9 +68,11 @@ impl Draft {
 
     /// Notes a delta.
     pub fn saw(&mut self, delta: &Delta) {
-        let first = self.interaction.timing.first_token_ms;
-        self.interaction.timing.first_token_ms = first.or_else(|| Some(millis(self.arrived.elapsed())));
         self.reply.observe(delta);
+        let first = &mut self.interaction.timing.first_token_ms;
+        if first.is_none() && !self.reply.is_empty() {
+            *first = Some(millis(self.arrived.elapsed()));
+        }
     }
 
     /// The record of a reply that was finished.
@@ -100,9 +102,10 @@ impl Draft {
         let Self {
             mut interaction,
             sent: mut history,
-            reply,
+            mut reply,
             arrived,
         } = self;
+        reply.read();
         history.push(reply.message());
         interaction.chain = chain_hash(&history);
         interaction.reply = reply.text;

@@ -84,11 +84,12 @@ impl OpenTurn {
         } = self.parts.clone();
         let _guard = self.runtime.enter();
         lifecycle.spawn(async move {
-            let id = turn.id;
+            let (id, remember) = (turn.id, turn.remember);
             let written = journal.record(turn).await;
             match (&written, indexer) {
-                (Ok(()), Some(indexer)) => indexer.wake(),
-                (Ok(()), None) => {}
+                // What is not to be recalled is not indexed.
+                (Ok(()), Some(indexer)) if remember => indexer.wake(),
+                (Ok(()), _) => {}
                 (Err(error), _) => tracing::error!(turn.id = %id, "a turn could not be recorded: {error}"),
             }
             written
