@@ -289,3 +289,11 @@ pub enum Delta {
         usage: Usage,
     },
 }
+
+impl Delta {
+    /// Whether it only says that the reply will come as it was written ([`Delta::Written`], empty): nothing of it has yet.
+    #[must_use]
+    pub fn is_mark(&self) -> bool {
+        matches!(self, Self::Written(piece) if piece.is_empty())
+    }
+}

@@ -199,8 +199,13 @@ impl Stream for Watched {
             match &mut self.state {
                 Watching::Reply(stream) => {
                     let item = ready!(stream.poll_next_unpin(context));
+                    // Nothing of the reply yet.
+                    if matches!(&item, Some(Ok(delta)) if delta.is_mark()) {
+                        return Poll::Ready(item);
+                    }
                     // Only these say something new of a reply that has begun.
-                    let news = self.again.is_some() || !matches!(item, Some(Ok(Delta::Text(_)))) || self.tries();
+                    let more = matches!(item, Some(Ok(Delta::Text(_) | Delta::Written(_))));
+                    let news = self.again.is_some() || !more || self.tries();
                     if let Some(item) = item.as_ref().filter(|_| news) {
                         self.saw(item);
                     }

@@ -117,8 +117,10 @@ impl Stream for Timed {
             return Poll::Ready(None);
         };
         if let Poll::Ready(item) = stream.poll_next_unpin(context) {
-            this.begun = true;
-            this.until = Instant::now() + this.between;
+            if !matches!(&item, Some(Ok(delta)) if delta.is_mark()) {
+                this.begun = true;
+                this.until = Instant::now() + this.between;
+            }
             return Poll::Ready(item);
         }
         let until = this.until;

@@ -66,7 +66,7 @@ impl Stream for Relay {
         while let Poll::Ready(item) = pieces.poll_next_unpin(cx) {
             let end = match item {
                 // The mark that a reply is relayed.
-                Some((_, Ok(Delta::Written(piece)))) if piece.is_empty() => continue,
+                Some((_, Ok(delta))) if delta.is_mark() => continue,
                 Some((_, Ok(Delta::Written(piece)))) => {
                     this.heard = Instant::now();
                     return Poll::Ready(Some(Ok(piece)));

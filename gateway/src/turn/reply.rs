@@ -35,7 +35,7 @@ impl Collected {
             Delta::Text(text) => self.text.push_str(text),
             Delta::Reasoning(text) => self.reasoning.push_str(text),
             Delta::ToolCall(piece) => self.push_tool_call(piece),
-            Delta::Written(piece) if piece.is_empty() => {}
+            delta if delta.is_mark() => {}
             Delta::Written(piece) => self.written.push(piece.clone()),
             Delta::Logprobs(_) | Delta::StopString(_) | Delta::Finish { .. } => {}
         }
