@@ -55,6 +55,7 @@ async fn bench(reply: ResponseTemplate) -> Bench {
         base_url: upstream.uri(),
         api_key: Some("secret".into()),
         name: "up".into(),
+        ..WorkerOptions::default()
     };
     let worker = Worker::new(options).unwrap();
     worker.connect().await.unwrap();
