@@ -10,6 +10,7 @@ use habit_memory::index::Index;
 use habit_memory::indexer::Indexer;
 use habit_memory::journal::Journal;
 use habit_memory::objects::Objects;
+use habit_memory::vector_stores::VectorStores;
 
 use crate::api::error::ApiError;
 use crate::config::Config;
@@ -75,6 +76,8 @@ pub struct MemoryParts {
     pub index: Arc<dyn Index>,
     /// Responses, conversations and other small things of users.
     pub objects: Arc<dyn Objects>,
+    /// Files of users, and the stores that they are searched in.
+    pub stores: VectorStores,
     /// Text to vectors.
     pub embedder: Arc<dyn Embedder>,
     /// Keeps the index up with the journal.

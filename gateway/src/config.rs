@@ -134,6 +134,12 @@ pub fn index_path(data_dir: &Path) -> PathBuf {
     data_dir.join("index")
 }
 
+/// The files that users keep, in a data directory.
+#[must_use]
+pub fn files_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("files")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -44,6 +44,12 @@ impl Lifecycle {
         &self.hard
     }
 
+    /// Where tasks are counted that the end of the process waits for: for parts that spawn their own.
+    #[must_use]
+    pub fn tracker(&self) -> TaskTracker {
+        self.tracker.clone()
+    }
+
     /// Runs a task that the end of the process waits for.
     pub fn spawn<F>(&self, task: F) -> JoinHandle<F::Output>
     where

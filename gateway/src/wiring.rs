@@ -15,9 +15,11 @@ use habit_memory::index::Index;
 use habit_memory::indexer::Indexer;
 use habit_memory::journal::Journal;
 use habit_memory::objects::{self, Objects};
+use habit_memory::files::Files;
 use habit_memory::store::lance::LanceIndex;
 use habit_memory::store::sea::SeaJournal;
 use habit_memory::store::shelves::{Lexicon, Shelves};
+use habit_memory::vector_stores::{self, VectorStores};
 
 use self::own::Own;
 use crate::app::{App, MemoryParts};
@@ -146,7 +148,7 @@ pub fn assemble(config: Config, backends: Backends) -> App {
     let fleet = Arc::clone(engines.fleet());
     drop(lifecycle.spawn(Arc::clone(&fleet).watch(lifecycle.soft().clone())));
     let engine: Arc<dyn Engine> = fleet;
-    let memory = memory.map(|memory| remember(&config, memory, &lifecycle));
+    let memory = memory.map(|memory| remember(&config, memory, &clock, &lifecycle));
     let running = Running::default();
     let turns = stack::build(Stack {
         running: running.clone(),
@@ -200,14 +202,13 @@ fn layers(config: &Config, memory: &MemoryParts, engines: &Engines, lifecycle: &
 }
 
 /// Memory with its background work and its sources.
-fn remember(config: &Config, memory: Remembering, lifecycle: &Lifecycle) -> MemoryParts {
+fn remember(config: &Config, memory: Remembering, clock: &Arc<dyn Clock>, lifecycle: &Lifecycle) -> MemoryParts {
     let Remembering {
         journal,
         index,
         objects,
         embedder,
     } = memory;
-    drop(lifecycle.spawn(objects::sweep(Arc::clone(&objects), lifecycle.soft().clone())));
     let (indexer, task) = Indexer::spawn(
         Arc::clone(&journal),
         Arc::clone(&index),
@@ -215,6 +216,24 @@ fn remember(config: &Config, memory: Remembering, lifecycle: &Lifecycle) -> Memo
         lifecycle.soft().clone(),
     );
     drop(lifecycle.spawn(task));
+    // Where there is no data directory, nothing was opened in it, and this is not reached.
+    let folder = config::files_path(&config.data_dir().unwrap_or_default());
+    let files = Files::new(Arc::clone(&objects), Arc::clone(clock), folder, config.memory.file_quota);
+    let files = Arc::new(files);
+    let stores = VectorStores::new(vector_stores::Parts {
+        files: Arc::clone(&files),
+        objects: Arc::clone(&objects),
+        journal: Arc::clone(&journal),
+        index: Arc::clone(&index),
+        indexer: indexer.clone(),
+        embedder: Arc::clone(&embedder),
+        clock: Arc::clone(clock),
+        tasks: lifecycle.tracker(),
+        stop: lifecycle.soft().clone(),
+    });
+    drop(lifecycle.spawn(async move { files.tidy().await }));
+    let expiry = Arc::new(stores.clone());
+    drop(lifecycle.spawn(objects::sweep(Arc::clone(&objects), expiry, lifecycle.soft().clone())));
     let deadline = Duration::from_millis(config.memory.deadline_ms);
     let slot = |source: Arc<dyn ContextSource>, chunks| Slot {
         source,
@@ -238,6 +257,7 @@ fn remember(config: &Config, memory: Remembering, lifecycle: &Lifecycle) -> Memo
         journal,
         index,
         objects,
+        stores,
         embedder,
         indexer,
         slots: Arc::new(slots),

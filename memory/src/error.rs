@@ -9,6 +9,12 @@ pub enum MemoryError {
     /// The caller must change something; the message says what.
     #[error("{0}")]
     BadRequest(String),
+    /// What was sent is larger than there is room for; the message says what the limit is.
+    #[error("{0}")]
+    TooLarge(String),
+    /// What was asked for is not there, or not this user's; the message names it.
+    #[error("{0}")]
+    NotFound(String),
     /// A document can't be read; the message names it and says why.
     #[error("{name}: {reason}")]
     UnreadableDocument {

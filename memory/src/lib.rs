@@ -16,6 +16,7 @@ pub mod conversation;
 pub mod documents;
 pub mod error;
 pub mod eval;
+pub mod files;
 pub mod index;
 pub mod indexer;
 pub mod interaction;
@@ -25,6 +26,7 @@ pub mod passage;
 pub mod rank;
 pub mod scope;
 pub mod store;
+pub mod vector_stores;
 
 pub use error::MemoryError;
 pub use scope::Scope;

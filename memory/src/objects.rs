@@ -129,27 +129,75 @@ pub trait Objects: Send + Sync {
     async fn expired(&self, limit: u64) -> Result<Vec<(Scope, Object)>, MemoryError>;
 }
 
+/// Objects that are read at a time where only some of them are wanted.
+const LOOK_BATCH: u64 = 500;
+
+/// The objects of a kind that fit, as [`Objects::list`] orders them, at most `slice.limit`; and whether there are more.
+///
+/// # Errors
+/// As [`Objects::list`].
+pub async fn list_where(
+    objects: &dyn Objects,
+    scope: &Scope,
+    kind: &str,
+    parent: Option<&str>,
+    slice: &Slice,
+    fits: impl Fn(&Object) -> bool + Send,
+) -> Result<(Vec<Object>, bool), MemoryError> {
+    let wanted = usize::try_from(slice.limit).unwrap_or(usize::MAX);
+    let (mut found, mut rest) = (Vec::new(), slice.clone());
+    // One more than is wanted tells whether there are more.
+    rest.limit = LOOK_BATCH.max(slice.limit.saturating_add(1)).min(Slice::MOST);
+    loop {
+        let batch = objects.list(scope, kind, parent, &rest).await?;
+        let whole = batch.len() as u64 == rest.limit;
+        rest.after = batch.last().map(|object| object.id.clone());
+        found.extend(batch.into_iter().filter(&fits));
+        if found.len() > wanted || !whole {
+            break;
+        }
+    }
+    let more = found.len() > wanted;
+    found.truncate(wanted);
+    Ok((found, more))
+}
+
+/// What goes with an object when it expires: bytes on the disk, entries of the index.
+#[async_trait]
+pub trait Expiry: Send + Sync {
+    /// Removes what goes with this object, which is removed afterwards. It may be called again for the same object.
+    ///
+    /// # Errors
+    /// [`MemoryError`]: the object stays, and its turn comes again.
+    async fn expire(&self, scope: &Scope, object: &Object) -> Result<(), MemoryError>;
+}
+
 /// How often [`sweep`] looks: nobody finds what has expired, so only the disk waits for it.
 const SWEEP_EVERY: Duration = Duration::from_mins(10);
 
 /// Objects that are removed at a time.
 const SWEEP_BATCH: u64 = 256;
 
-/// Removes what has expired, at once and then every ten minutes, until `stop`.
-pub async fn sweep(objects: Arc<dyn Objects>, stop: CancellationToken) {
+/// Removes what has expired and what goes with it, at once and then every ten minutes, until `stop`.
+pub async fn sweep(objects: Arc<dyn Objects>, expiry: Arc<dyn Expiry>, stop: CancellationToken) {
     let mut ticks = tokio::time::interval(SWEEP_EVERY);
     while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        if let Err(error) = sweep_once(&*objects).await {
+        if let Err(error) = sweep_once(&*objects, &*expiry).await {
             tracing::warn!("what has expired could not be removed: {error}");
         }
     }
 }
 
-async fn sweep_once(objects: &dyn Objects) -> Result<(), MemoryError> {
+/// Removes what has expired by now.
+///
+/// # Errors
+/// [`MemoryError`]; what is left is found by the next sweep.
+pub async fn sweep_once(objects: &dyn Objects, expiry: &dyn Expiry) -> Result<(), MemoryError> {
     loop {
         let expired = objects.expired(SWEEP_BATCH).await?;
         let whole = expired.len() as u64 == SWEEP_BATCH;
         for (scope, object) in expired {
+            expiry.expire(&scope, &object).await?;
             objects.delete(&scope, &object.kind, &object.id).await?;
         }
         if !whole {

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::documents::{Chunk, Document};
+
 /// The three context systems, and what a request may ask for beside them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -29,6 +31,29 @@ pub struct Passage {
     pub tokens: usize,
     /// Where it comes from, for the reader.
     pub citation: Citation,
+}
+
+impl Passage {
+    /// A chunk of a document.
+    #[must_use]
+    pub fn of_chunk(source: SourceKind, document: &Document, chunk: &Chunk, score: f32) -> Self {
+        let label = match chunk.locator.as_str() {
+            "" => document.name.clone(),
+            locator => format!("{}, {locator}", document.name),
+        };
+        Self {
+            text: chunk.text.clone(),
+            source,
+            score,
+            tokens: 0,
+            citation: Citation {
+                id: document.id.to_string(),
+                label,
+                at: document.ingested_at,
+                ordinal: chunk.ordinal,
+            },
+        }
+    }
 }
 
 /// Where a passage comes from.

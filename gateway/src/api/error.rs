@@ -275,6 +275,8 @@ impl From<MemoryError> for ApiError {
         match error {
             MemoryError::Storage(_) => Self::storage(message),
             MemoryError::BadRequest(_) => Self::invalid(message, None),
+            MemoryError::TooLarge(_) => Self::new(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", message),
+            MemoryError::NotFound(_) => Self::not_found(message),
             MemoryError::UnreadableDocument { .. } => {
                 Self::new(StatusCode::BAD_REQUEST, "unreadable_document", message).with_param("file")
             }

@@ -33,6 +33,8 @@ pub struct Memory {
     /// Whether memory may be sent to an upstream on another machine. Off, because what was said to a local model was
     /// not said to anyone else. An upstream on a loopback address is this machine and needs no leave.
     pub send_to_upstream: bool,
+    /// Bytes that the files of one user (`/v1/files`) may have together.
+    pub file_quota: u64,
 }
 
 impl Default for Memory {
@@ -48,6 +50,8 @@ impl Default for Memory {
             deadline_ms: 500,
             index_mb: 512,
             send_to_upstream: false,
+            // A few thousand documents; a bound on what one user can take from all others.
+            file_quota: 10 << 30,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::error::MemoryError;
 use crate::index::Index;
 use crate::indexer::Indexer;
 use crate::journal::Journal;
-use crate::passage::{Citation, Passage, SourceKind};
+use crate::passage::{Passage, SourceKind};
 
 /// Chunks that are read from the journal at once.
 const READ: usize = 16;
@@ -92,7 +92,7 @@ impl ContextSource for Documents {
                     continue;
                 };
                 if seen.insert(normalised(&chunk.text)) {
-                    passages.push(passage(self.kind, document, chunk, *score));
+                    passages.push(Passage::of_chunk(self.kind, document, chunk, *score));
                 }
                 if passages.len() == request.limit {
                     return Ok(passages);
@@ -100,25 +100,5 @@ impl ContextSource for Documents {
             }
         }
         Ok(passages)
-    }
-}
-
-fn passage(source: SourceKind, document: &Document, chunk: &Chunk, score: f32) -> Passage {
-    let label = match chunk.locator.as_str() {
-        "" => document.name.clone(),
-        locator => format!("{}, {locator}", document.name),
-    };
-    let citation = Citation {
-        id: document.id.to_string(),
-        label,
-        at: document.ingested_at,
-        ordinal: chunk.ordinal,
-    };
-    Passage {
-        text: chunk.text.clone(),
-        source,
-        score,
-        tokens: 0,
-        citation,
     }
 }

@@ -1,5 +1,6 @@
 //! From sections to chunks: pieces small enough to be embedded whole and shown to a model, each with its locator.
 
+use serde::{Deserialize, Serialize};
 use text_splitter::{ChunkConfig, ChunkSizer, MarkdownSplitter, TextSplitter};
 use uuid::Uuid;
 
@@ -9,7 +10,7 @@ use crate::documents::{Chunk, Extracted, Section};
 const OVERLAP: usize = 8;
 
 /// How large chunks are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cut {
     /// Tokens of a chunk, at most.
     pub max_tokens: usize,
