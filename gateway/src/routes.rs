@@ -9,7 +9,8 @@ use utoipa_axum::routes;
 
 use crate::api::error::ApiError;
 use crate::api::{
-    admin, chat, completions, documents, embeddings, health, keys, loading, models, rerank, tokenize, turns, webui,
+    admin, chat, completions, documents, embeddings, files, health, keys, loading, models, rerank, tokenize, turns,
+    vector_stores, webui,
 };
 use crate::app::App;
 use crate::{http as stack, openapi};
@@ -46,6 +47,27 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(documents::list, documents::upload, documents::clear))
         .routes(routes!(documents::get, documents::delete))
         .routes(routes!(documents::search))
+        .routes(routes!(files::list, files::upload))
+        .routes(routes!(files::get, files::delete))
+        .routes(routes!(files::content))
+        .routes(routes!(vector_stores::list, vector_stores::create))
+        .routes(routes!(
+            vector_stores::get,
+            vector_stores::update,
+            vector_stores::delete
+        ))
+        .routes(routes!(vector_stores::search))
+        .routes(routes!(vector_stores::files::list, vector_stores::files::attach))
+        .routes(routes!(
+            vector_stores::files::get,
+            vector_stores::files::update,
+            vector_stores::files::detach
+        ))
+        .routes(routes!(vector_stores::files::content))
+        .routes(routes!(vector_stores::files::create_batch))
+        .routes(routes!(vector_stores::files::get_batch))
+        .routes(routes!(vector_stores::files::cancel_batch))
+        .routes(routes!(vector_stores::files::batch_files))
         .routes(routes!(keys::list, keys::create))
         .routes(routes!(keys::revoke))
         .routes(routes!(keys::reindex))

@@ -19,7 +19,7 @@ use habit_engine::embedder::HashEmbedder;
 use habit_engine::fleet::Fleet;
 use habit_engine::scripted::Scripted;
 use habit_engine::{Embedder, Engine};
-use habit_memory::clock::SystemClock;
+use habit_memory::clock::{Clock, SystemClock};
 use habit_memory::index::Index;
 use habit_memory::journal::Journal;
 use habit_memory::store::ram::RamJournal;
@@ -50,6 +50,7 @@ pub struct TestAppBuilder {
     journal: Arc<dyn Journal>,
     index: Option<Arc<dyn Index>>,
     embedder: Arc<dyn Embedder>,
+    clock: Arc<dyn Clock>,
     memory: bool,
     auth: bool,
 }
@@ -105,6 +106,7 @@ impl Default for TestAppBuilder {
             journal: Arc::new(RamJournal::default()),
             index: None,
             embedder: Arc::new(HashEmbedder::new(256)),
+            clock: Arc::new(SystemClock),
             memory: true,
             auth: true,
         }
@@ -159,6 +161,12 @@ impl TestAppBuilder {
         Self { embedder, ..self }
     }
 
+    /// Another clock; keys go by the machine's.
+    #[must_use]
+    pub fn clock(self, clock: Arc<dyn Clock>) -> Self {
+        Self { clock, ..self }
+    }
+
     /// As `habit worker`.
     #[must_use]
     pub fn without_memory(self) -> Self {
@@ -174,16 +182,15 @@ impl TestAppBuilder {
     /// Puts it together.
     pub async fn build(self) -> TestApp {
         let dir = TempDir::new();
-        let clock = Arc::new(SystemClock);
         let database = SeaJournal::open(&dir.0.join("habit.db")).await.unwrap();
-        let keys = KeyStore::new(database.connection(), clock.clone());
+        let keys = KeyStore::new(database.connection(), Arc::new(SystemClock));
         let index = self
             .index
             .unwrap_or_else(|| Arc::new(RamIndex::new(self.embedder.dimensions())));
         let memory = Remembering {
             journal: self.journal,
             index,
-            objects: Arc::new(RamObjects::default()),
+            objects: Arc::new(RamObjects::new(Arc::clone(&self.clock))),
             embedder: self.embedder,
         };
         let backends = Backends {
@@ -191,7 +198,7 @@ impl TestAppBuilder {
             loader: self.loader,
             memory: self.memory.then_some(memory),
             keys: self.auth.then(|| keys.clone()),
-            clock,
+            clock: self.clock,
             lifecycle: Lifecycle::new(Duration::from_secs(5)),
         };
         let mut config = self.config;
@@ -284,6 +291,11 @@ impl TestApp {
 
     /// An upload of files, with form fields.
     pub async fn upload(&self, key: &str, files: &[(&str, &[u8])], fields: &[(&str, &str)]) -> Reply {
+        self.upload_to("/v1/documents", key, files, fields).await
+    }
+
+    /// An upload to this path.
+    pub async fn upload_to(&self, path: &str, key: &str, files: &[(&str, &[u8])], fields: &[(&str, &str)]) -> Reply {
         const BOUNDARY: &str = "habit-test-boundary";
         let mut body = Vec::new();
         for (name, content) in files {
@@ -301,7 +313,7 @@ impl TestApp {
         }
         body.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
         let kind = format!("multipart/form-data; boundary={BOUNDARY}");
-        let request = request(Method::POST, "/v1/documents", key).header("content-type", kind);
+        let request = request(Method::POST, path, key).header("content-type", kind);
         self.call(request.body(Body::from(body)).unwrap()).await
     }
 

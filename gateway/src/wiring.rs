@@ -11,11 +11,11 @@ use habit_engine::models::{Progress, Store, Weights};
 use habit_engine::{Embedder, Engine};
 use habit_memory::clock::{Clock, SystemClock};
 use habit_memory::context::{self, ContextSource, Recalled, Slot};
+use habit_memory::files::Files;
 use habit_memory::index::Index;
 use habit_memory::indexer::Indexer;
 use habit_memory::journal::Journal;
 use habit_memory::objects::{self, Objects};
-use habit_memory::files::Files;
 use habit_memory::store::lance::LanceIndex;
 use habit_memory::store::sea::SeaJournal;
 use habit_memory::store::shelves::{Lexicon, Shelves};
@@ -218,7 +218,12 @@ fn remember(config: &Config, memory: Remembering, clock: &Arc<dyn Clock>, lifecy
     drop(lifecycle.spawn(task));
     // Where there is no data directory, nothing was opened in it, and this is not reached.
     let folder = config::files_path(&config.data_dir().unwrap_or_default());
-    let files = Files::new(Arc::clone(&objects), Arc::clone(clock), folder, config.memory.file_quota);
+    let files = Files::new(
+        Arc::clone(&objects),
+        Arc::clone(clock),
+        folder,
+        config.memory.file_quota,
+    );
     let files = Arc::new(files);
     let stores = VectorStores::new(vector_stores::Parts {
         files: Arc::clone(&files),

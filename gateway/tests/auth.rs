@@ -7,7 +7,7 @@ use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
 /// Every route that needs a key, with a method that it answers.
-const ROUTES: [(&str, &str); 38] = [
+const ROUTES: [(&str, &str); 59] = [
     ("POST", "/v1/chat/completions"),
     ("GET", "/v1/models"),
     ("GET", "/v1/models/scripted"),
@@ -20,6 +20,27 @@ const ROUTES: [(&str, &str); 38] = [
     ("GET", "/v1/documents/018f0000-0000-7000-8000-000000000000"),
     ("DELETE", "/v1/documents/018f0000-0000-7000-8000-000000000000"),
     ("POST", "/v1/documents/search"),
+    ("GET", "/v1/files"),
+    ("POST", "/v1/files"),
+    ("GET", "/v1/files/file-0"),
+    ("DELETE", "/v1/files/file-0"),
+    ("GET", "/v1/files/file-0/content"),
+    ("GET", "/v1/vector_stores"),
+    ("POST", "/v1/vector_stores"),
+    ("GET", "/v1/vector_stores/vs_0"),
+    ("POST", "/v1/vector_stores/vs_0"),
+    ("DELETE", "/v1/vector_stores/vs_0"),
+    ("POST", "/v1/vector_stores/vs_0/search"),
+    ("GET", "/v1/vector_stores/vs_0/files"),
+    ("POST", "/v1/vector_stores/vs_0/files"),
+    ("GET", "/v1/vector_stores/vs_0/files/file-0"),
+    ("POST", "/v1/vector_stores/vs_0/files/file-0"),
+    ("DELETE", "/v1/vector_stores/vs_0/files/file-0"),
+    ("GET", "/v1/vector_stores/vs_0/files/file-0/content"),
+    ("POST", "/v1/vector_stores/vs_0/file_batches"),
+    ("GET", "/v1/vector_stores/vs_0/file_batches/vsfb_0"),
+    ("POST", "/v1/vector_stores/vs_0/file_batches/vsfb_0/cancel"),
+    ("GET", "/v1/vector_stores/vs_0/file_batches/vsfb_0/files"),
     ("GET", "/v1/keys"),
     ("POST", "/v1/keys"),
     ("DELETE", "/v1/keys/0123456789abcdef"),

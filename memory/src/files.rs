@@ -104,7 +104,8 @@ impl Files {
     pub async fn receive(&self, scope: &Scope) -> Result<Incoming, MemoryError> {
         let cards = self.objects.list(scope, KIND, None, &Slice::all()).await?;
         if cards.len() as u64 >= MOST_FILES {
-            let message = format!("there are {MOST_FILES} files already, which is all that one user may keep; delete some");
+            let message =
+                format!("there are {MOST_FILES} files already, which is all that one user may keep; delete some");
             return Err(MemoryError::TooLarge(message));
         }
         let taken: u64 = cards.iter().filter_map(card).map(|card| card.bytes).sum();
@@ -235,14 +236,19 @@ impl Files {
     /// Removes what an earlier process left half done: bytes without a card.
     pub async fn tidy(&self) {
         if let Err(error) = self.try_tidy().await {
-            tracing::warn!("left-over files in {} could not be removed: {error}", self.dir.display());
+            tracing::warn!(
+                "left-over files in {} could not be removed: {error}",
+                self.dir.display()
+            );
         }
     }
 
     async fn try_tidy(&self) -> std::io::Result<()> {
         for (team, team_folder) in folders(&self.dir, "team-").await? {
             for (user, folder) in folders(&team_folder, "user-").await? {
-                let Ok(scope) = Scope::new(team.as_str(), user) else { continue };
+                let Ok(scope) = Scope::new(team.as_str(), user) else {
+                    continue;
+                };
                 let mut entries = tokio::fs::read_dir(&folder).await?;
                 while let Some(entry) = entries.next_entry().await? {
                     let name = entry.file_name().to_string_lossy().into_owned();

@@ -1,7 +1,7 @@
 //! Vector stores: files of a user, cut into chunks that are found when the store is asked, and never by the way.
 //!
 //! A store and its files are small objects; a file's chunks are a document in the journal whose place is the store
-//! ([`Place::Store`](crate::documents::Place::Store)). This file keeps stores; files come and go in `attach`, are read by `job`, searched by
+//! ([`Place::Store`](crate::documents::Place::Store)). This file keeps stores; files come and go in `attach` and `batch`, are read by `job`, searched by
 //! `search`, and put before a model by `source`.
 
 use std::collections::HashSet;
@@ -27,12 +27,14 @@ use crate::objects::{Expiry, Object, Objects, Slice, list_where};
 use crate::scope::Scope;
 
 mod attach;
+mod batch;
 mod filter;
 mod job;
 mod search;
 mod source;
 
-pub use attach::{Attached, Batch, BatchStatus, NewFile, Status, Trouble};
+pub use attach::{Attached, NewFile, Status, Trouble};
+pub use batch::{Batch, BatchStatus};
 pub use filter::{BadFilter, Filter, How};
 pub use search::{Found, Search};
 pub use source::{Finds, StoreSource};
@@ -82,17 +84,17 @@ impl Store {
     }
 }
 
-/// What an owner may say of a store.
+/// What an owner says of a store; what is unset stays as it is.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Changes {
-    /// A new name; `Some(None)` takes it away.
-    pub name: Option<Option<String>>,
-    /// A new description.
-    pub description: Option<Option<String>>,
-    /// New metadata, in place of the old.
+    /// A name.
+    pub name: Option<String>,
+    /// A description.
+    pub description: Option<String>,
+    /// Metadata, in place of the old.
     pub metadata: Option<Map<String, Value>>,
-    /// A new lifetime in days.
-    pub expires_after_days: Option<Option<u32>>,
+    /// A lifetime in days.
+    pub expires_after_days: Option<u32>,
 }
 
 /// How many files of a store, or of a batch, are in which state.
@@ -317,10 +319,10 @@ fn change(store: &mut Store, wanted: Changes) {
         metadata,
         expires_after_days,
     } = wanted;
-    store.name = name.unwrap_or_else(|| store.name.take());
-    store.description = description.unwrap_or_else(|| store.description.take());
+    store.name = name.or_else(|| store.name.take());
+    store.description = description.or_else(|| store.description.take());
     store.metadata = metadata.unwrap_or_else(|| std::mem::take(&mut store.metadata));
-    store.expires_after_days = expires_after_days.unwrap_or(store.expires_after_days);
+    store.expires_after_days = expires_after_days.or(store.expires_after_days);
 }
 
 fn body<T: Serialize>(value: &T) -> Result<Value, MemoryError> {

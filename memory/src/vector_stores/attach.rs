@@ -1,4 +1,4 @@
-//! Files of a store: how they come in, alone and in batches, what is known of them, and how they go.
+//! Files of a store: how they come in, what is known of them, and how they go.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
-use super::{BATCH, Counts, FILE, LINK, MOST_FILES, VectorStores, body, read};
+use super::batch::Batch;
+use super::{Counts, FILE, LINK, MOST_FILES, VectorStores, body, read};
 use crate::documents::{self, Cut, Section, USUAL_CUT};
 use crate::error::MemoryError;
 use crate::index::Removal;
@@ -79,50 +80,13 @@ pub struct NewFile {
     pub cut: Option<Cut>,
 }
 
-/// Files that came together.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Batch {
-    /// `vsfb_…`.
-    pub id: String,
-    /// The store's id.
-    pub store: String,
-    /// Whether it was stopped before all files were read.
-    pub cancelled: bool,
-    /// Unix milliseconds.
-    pub created_at: i64,
-}
-
-/// How far a batch has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum BatchStatus {
-    /// Files are being read.
-    InProgress,
-    /// All were read, or could not be.
-    Completed,
-    /// It was stopped.
-    Cancelled,
-}
-
-impl Batch {
-    /// How far it has come, by the state of its files.
-    #[must_use]
-    pub fn status(&self, counts: &Counts) -> BatchStatus {
-        match (self.cancelled, counts.in_progress) {
-            (true, _) => BatchStatus::Cancelled,
-            (false, 0) => BatchStatus::Completed,
-            (false, _) => BatchStatus::InProgress,
-        }
-    }
-}
-
 impl Attached {
     /// The id of its object: a file may be in several stores.
     pub(super) fn key(&self) -> String {
         key(&self.store, &self.file)
     }
 
-    fn objects(&self) -> Result<[Object; 2], MemoryError> {
+    pub(super) fn objects(&self) -> Result<[Object; 2], MemoryError> {
         let link = json!({"store": self.store, "file": self.file});
         let object = |kind: &str, id: String, parent: &str, body: Value| Object {
             kind: kind.to_owned(),
@@ -157,16 +121,11 @@ impl VectorStores {
     /// # Errors
     /// [`MemoryError::NotFound`] if there is no such store or file; [`MemoryError::TooLarge`] if the store is full;
     /// [`MemoryError::Storage`]. None of the files is in the store then.
-    pub async fn attach(
-        &self,
-        scope: &Scope,
-        store: &str,
-        files: Vec<NewFile>,
-    ) -> Result<Vec<Attached>, MemoryError> {
+    pub async fn attach(&self, scope: &Scope, store: &str, files: Vec<NewFile>) -> Result<Vec<Attached>, MemoryError> {
         self.attach_as(scope, store, files, None).await
     }
 
-    async fn attach_as(
+    pub(super) async fn attach_as(
         &self,
         scope: &Scope,
         store: &str,
@@ -209,14 +168,17 @@ impl VectorStores {
             self.remove_documents(scope, store, &known).await?;
             let mut objects = Vec::with_capacity(2 * coming.len() + 1);
             if let Some(batch) = batch {
-                objects.push(batch_object(batch)?);
+                objects.push(batch.object()?);
             }
             for attached in &coming {
                 objects.extend(attached.objects()?);
             }
             self.parts().objects.put(scope, objects).await?;
         }
-        let jobs: Vec<_> = coming.iter().filter_map(|attached| self.begin(scope, attached)).collect();
+        let jobs: Vec<_> = coming
+            .iter()
+            .filter_map(|attached| self.begin(scope, attached))
+            .collect();
         let _ = tokio::time::timeout(PATIENCE, futures::future::join_all(jobs)).await;
         let mut come = Vec::with_capacity(coming.len());
         for attached in coming {
@@ -282,7 +244,11 @@ impl VectorStores {
 
     /// All files of a store.
     pub(super) async fn all_attached(&self, scope: &Scope, store: &str) -> Result<Vec<Attached>, MemoryError> {
-        let found = self.parts().objects.list(scope, FILE, Some(store), &Slice::all()).await?;
+        let found = self
+            .parts()
+            .objects
+            .list(scope, FILE, Some(store), &Slice::all())
+            .await?;
         found.into_iter().map(read).collect()
     }
 
@@ -344,7 +310,11 @@ impl VectorStores {
 
     pub(super) async fn detach_everywhere(&self, scope: &Scope, file: &str) -> Result<(), MemoryError> {
         let _changes = self.inner.changes.lock().await;
-        let links = self.parts().objects.list(scope, LINK, Some(file), &Slice::all()).await?;
+        let links = self
+            .parts()
+            .objects
+            .list(scope, LINK, Some(file), &Slice::all())
+            .await?;
         for link in links {
             let Link { store, file } = read(link)?;
             if let Some(attached) = self.try_attached(scope, &key(&store, &file)).await? {
@@ -396,75 +366,15 @@ impl VectorStores {
     ///
     /// # Errors
     /// As [`VectorStores::attached`]; [`MemoryError::UnreadableDocument`].
-    pub async fn content(&self, scope: &Scope, store: &str, file: &str) -> Result<(Attached, Vec<Section>), MemoryError> {
+    pub async fn content(
+        &self,
+        scope: &Scope,
+        store: &str,
+        file: &str,
+    ) -> Result<(Attached, Vec<Section>), MemoryError> {
         let attached = self.attached(scope, store, file).await?;
         let (card, bytes) = self.files().read(scope, file).await?;
         let (extracted, _) = documents::read(&card.name, bytes, attached.cut).await?;
         Ok((attached, extracted.sections))
     }
-
-    /// Puts files into a store, as one batch.
-    ///
-    /// # Errors
-    /// As [`VectorStores::attach`].
-    pub async fn create_batch(&self, scope: &Scope, store: &str, files: Vec<NewFile>) -> Result<Batch, MemoryError> {
-        let batch = Batch {
-            id: format!("vsfb_{}", Uuid::now_v7().simple()),
-            store: store.to_owned(),
-            cancelled: false,
-            created_at: self.parts().clock.now_ms(),
-        };
-        self.attach_as(scope, store, files, Some(&batch)).await?;
-        Ok(batch)
-    }
-
-    /// A batch.
-    ///
-    /// # Errors
-    /// [`MemoryError::NotFound`], [`MemoryError::Storage`].
-    pub async fn batch(&self, scope: &Scope, store: &str, id: &str) -> Result<Batch, MemoryError> {
-        self.store(scope, store).await?;
-        let found = self.parts().objects.get(scope, BATCH, id).await?;
-        let found: Option<Batch> = found.map(read).transpose()?;
-        let unknown = || MemoryError::NotFound(format!("there is no file batch `{id}` of the vector store `{store}`"));
-        found.filter(|batch| batch.store == store).ok_or_else(unknown)
-    }
-
-    /// Stops what is still to be read of a batch.
-    ///
-    /// # Errors
-    /// As [`VectorStores::batch`].
-    pub async fn cancel_batch(&self, scope: &Scope, store: &str, id: &str) -> Result<Batch, MemoryError> {
-        let _changes = self.inner.changes.lock().await;
-        let mut batch = self.batch(scope, store, id).await?;
-        let mut stopped = Vec::new();
-        for attached in self.all_attached(scope, store).await? {
-            if attached.batch.as_deref() == Some(id) && attached.status == Status::InProgress {
-                stopped.push(attached);
-            }
-        }
-        if stopped.is_empty() {
-            return Ok(batch);
-        }
-        self.remove_documents(scope, store, &stopped).await?;
-        batch.cancelled = true;
-        let mut objects = vec![batch_object(&batch)?];
-        for mut attached in stopped {
-            attached.status = Status::Cancelled;
-            objects.extend(attached.objects()?);
-        }
-        self.parts().objects.put(scope, objects).await?;
-        Ok(batch)
-    }
-}
-
-fn batch_object(batch: &Batch) -> Result<Object, MemoryError> {
-    Ok(Object {
-        kind: BATCH.to_owned(),
-        id: batch.id.clone(),
-        parent: Some(batch.store.clone()),
-        created_at: batch.created_at,
-        expires_at: None,
-        body: body(batch)?,
-    })
 }

@@ -98,7 +98,11 @@ fn read(filter: &Value, place: &str, depth: usize) -> Result<Filter, BadFilter> 
         let inner = inner.iter().enumerate();
         let inner = inner.map(|(at, filter)| read(filter, &format!("{place}.filters[{at}]"), depth + 1));
         let inner = inner.collect::<Result<_, _>>()?;
-        return Ok(if kind == "and" { Filter::All(inner) } else { Filter::Any(inner) });
+        return Ok(if kind == "and" {
+            Filter::All(inner)
+        } else {
+            Filter::Any(inner)
+        });
     }
     let how = match kind {
         "eq" => How::Eq,
@@ -147,7 +151,11 @@ fn compare(attribute: Option<&Value>, how: How, value: &Value) -> bool {
         let values = list.as_array().map(Vec::as_slice).unwrap_or_default();
         values.iter().any(|value| is_same(attribute, value))
     };
-    let ordered = |fits: fn(Ordering) -> bool| attribute.and_then(|attribute| order(attribute, value)).is_some_and(fits);
+    let ordered = |fits: fn(Ordering) -> bool| {
+        attribute
+            .and_then(|attribute| order(attribute, value))
+            .is_some_and(fits)
+    };
     match how {
         How::Eq => is_same(attribute, value),
         How::Ne => !is_same(attribute, value),
@@ -248,7 +256,10 @@ mod tests {
             (json!({"type": "gt", "key": "a", "value": true}), "filters.value"),
             (json!({"type": "in", "key": "a", "value": "b"}), "filters.value"),
             (json!({"type": "and", "filters": []}), "filters.filters"),
-            (json!({"type": "or", "filters": [{"type": "x"}]}), "filters.filters[0].type"),
+            (
+                json!({"type": "or", "filters": [{"type": "x"}]}),
+                "filters.filters[0].type",
+            ),
         ] {
             assert_eq!(Filter::parse(&filter, "filters").unwrap_err().place, place, "{filter}");
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
-use super::attach::{Attached, Status, Trouble};
 use super::VectorStores;
+use super::attach::{Attached, Status, Trouble};
 use crate::documents::{self, Document, Place};
 use crate::error::MemoryError;
 use crate::scope::Scope;

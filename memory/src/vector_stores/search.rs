@@ -13,7 +13,7 @@ use crate::documents::{Chunk, Document};
 use crate::error::MemoryError;
 use crate::index::{Hit, Query};
 use crate::passage::SourceKind;
-use crate::rank::{self, Candidate, Weights, words};
+use crate::rank::{self, Weights};
 use crate::scope::Scope;
 
 /// Candidates of each leg of a search, at least: ranking needs a choice.
@@ -50,13 +50,7 @@ pub struct Found {
 }
 
 /// A chunk on its way to be ranked.
-struct Near {
-    hit: Hit,
-    document: Document,
-    chunk: Chunk,
-    /// With the file's name and heading, which are part of what a question can be about.
-    text: String,
-}
+type Near = (Hit, Document, Chunk);
 
 impl VectorStores {
     /// The chunks of these stores that fit best, best first, each text once.
@@ -85,18 +79,22 @@ impl VectorStores {
                     vector: vectors.get(at).map(Vec::as_slice),
                     parents: allowed.get(store.as_str()).map(Vec::as_slice),
                     limit: CANDIDATES.max(2 * search.limit),
+                    around: false,
                 };
                 if query.parents.is_some_and(<[Uuid]>::is_empty) {
                     continue;
                 }
                 near.extend(self.near(&scope.in_store(store), query).await?);
             }
-            for (near, score) in scored(query, near) {
-                let slot = best.entry(near.hit.id).or_insert((score, near.document, near.chunk));
+            for (score, document, chunk) in scored(near) {
+                let slot = best.entry(chunk.id).or_insert((score, document, chunk));
                 slot.0 = slot.0.max(score);
             }
         }
-        let mut best: Vec<_> = best.into_values().filter(|(score, ..)| *score >= search.threshold).collect();
+        let mut best: Vec<_> = best
+            .into_values()
+            .filter(|(score, ..)| *score >= search.threshold)
+            .collect();
         best.sort_by(|a, b| b.0.total_cmp(&a.0).then_with(|| in_order(&a.1, &a.2, &b.1, &b.2)));
         self.with_files(scope, best, search.limit).await
     }
@@ -132,13 +130,7 @@ impl VectorStores {
             chunks.into_iter().map(|found| (found.1.id, found)).collect();
         let near = hits.into_iter().filter_map(|hit| {
             let (document, chunk) = chunks.remove(&hit.id)?;
-            let text = format!("{} {}\n{}", document.name, chunk.locator, chunk.text);
-            Some(Near {
-                hit,
-                document,
-                chunk,
-                text,
-            })
+            Some((hit, document, chunk))
         });
         Ok(near.collect())
     }
@@ -177,37 +169,20 @@ impl VectorStores {
 /// Scores of chunks for one query. Ranking says how they stand to each other, with the best near 1 whatever it is; here
 /// that is multiplied with how well the best one fits at all (its cosine, or the share of the query's words that it
 /// has), so that a threshold means something.
-fn scored(query: &str, near: Vec<Near>) -> Vec<(Near, f32)> {
-    let candidates: Vec<Candidate<'_>> = near
-        .iter()
-        .map(|near| Candidate {
-            hit: &near.hit,
-            text: &near.text,
+fn scored(near: Vec<Near>) -> Vec<(f32, Document, Chunk)> {
+    let (hits, mut chunks): (Vec<Hit>, Vec<_>) = near
+        .into_iter()
+        .map(|(hit, document, chunk)| (hit, Some((document, chunk))))
+        .unzip();
+    let fits = hits.iter().map(|hit| hit.cosine.unwrap_or_default().max(hit.overlap));
+    let fit = fits.fold(0.0_f32, f32::max).clamp(0.0, 1.0);
+    rank::rank(&hits, None, &Weights::CHUNKS)
+        .into_iter()
+        .filter_map(|scored| {
+            let (document, chunk) = chunks.get_mut(scored.place)?.take()?;
+            Some((scored.score * fit, document, chunk))
         })
-        .collect();
-    let ranked = rank::rank(&candidates, &Weights::default());
-    let asked = words::content(query);
-    let fit = near.iter().map(|near| {
-        let cosine = near.hit.cosine.unwrap_or_default();
-        cosine.max(covered(&asked, &near.text))
-    });
-    let fit = fit.fold(0.0_f32, f32::max).clamp(0.0, 1.0);
-    let scores: HashMap<usize, f32> = ranked.iter().map(|scored| (scored.place, scored.score)).collect();
-    let score = |place: usize| scores.get(&place).copied().unwrap_or_default() * fit;
-    near.into_iter()
-        .enumerate()
-        .map(|(place, near)| (near, score(place)))
         .collect()
-}
-
-/// The share of the words that the text has, 0 to 1.
-fn covered(asked: &[String], text: &str) -> f32 {
-    if asked.is_empty() {
-        return 0.0;
-    }
-    let has: HashSet<String> = words::stems(text).into_iter().collect();
-    let found = asked.iter().filter(|word| has.contains(*word)).count();
-    found as f32 / asked.len() as f32
 }
 
 /// Equal scores: newest file first, then as they stand in it.
