@@ -81,7 +81,7 @@ async fn a_file_comes_back_byte_for_byte_and_is_gone_after_deletion() {
         ("expires_after[seconds]", "3600"),
     ];
     let reply = test
-        .upload_to("/v1/files", &key, &[("../../etc/odd \"name\".bin", &bytes)], &fields)
+        .upload_to("/v1/files", &key, &[("../../etc/odd näme.bin", &bytes)], &fields)
         .await;
     let file = reply.json();
     assert_eq!(
@@ -90,7 +90,7 @@ async fn a_file_comes_back_byte_for_byte_and_is_gone_after_deletion() {
             &json!("file"),
             &json!(200_000),
             &json!("user_data"),
-            &json!("odd \"name\".bin")
+            &json!("odd näme.bin")
         ),
         "{file}"
     );
@@ -103,7 +103,7 @@ async fn a_file_comes_back_byte_for_byte_and_is_gone_after_deletion() {
     assert_eq!(content.body, bytes);
     assert_eq!(
         content.headers["content-disposition"],
-        "attachment; filename=\"odd _name_.bin\""
+        "attachment; filename=\"odd n_me.bin\""
     );
     let list = test.get("/v1/files", &key).await.json();
     assert_eq!(
