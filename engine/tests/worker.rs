@@ -227,7 +227,7 @@ async fn errors_are_told_apart() {
     assert!(matches!(unknown, EngineError::UnknownModel { .. }));
     let key = get(401, error("invalid_api_key", "wrong key")).await;
     assert!(
-        matches!(&key, EngineError::Unavailable(why) if why.contains("upstream.key") && !why.contains(KEY)),
+        matches!(&key, EngineError::Unavailable(why) if why.contains("HABIT_UPSTREAM_KEY") && !why.contains(KEY)),
         "{key:?}"
     );
     let html = answered(ResponseTemplate::new(404).set_body_string("<h1>nginx</h1>"))
