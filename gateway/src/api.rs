@@ -8,9 +8,11 @@
 
 pub mod admin;
 pub mod ask;
+pub mod blocks;
 pub mod chat;
 pub mod chat_wire;
 pub mod completions;
+pub mod conversations;
 pub mod documents;
 pub mod embeddings;
 pub mod error;
@@ -20,9 +22,11 @@ pub mod health;
 pub mod keys;
 pub mod listing;
 pub mod loading;
+pub mod messages;
 pub mod models;
 pub mod relay;
 pub mod rerank;
+pub mod responses;
 pub mod sse;
 pub mod tokenize;
 pub mod turns;

@@ -13,6 +13,7 @@ use habit_memory::objects::Objects;
 use habit_memory::vector_stores::VectorStores;
 
 use crate::api::error::ApiError;
+use crate::api::responses::background::Background;
 use crate::config::Config;
 use crate::engines::Engines;
 use crate::keys::KeyStore;
@@ -35,6 +36,8 @@ pub struct App {
     pub turns: TurnService,
     /// The replies under way.
     pub running: Running,
+    /// Responses that are made in the background.
+    pub background: Background,
     /// Characters, presets and templates.
     pub library: Library,
     /// Loads models while it runs; `None` where the engine can't be changed.

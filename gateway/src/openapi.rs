@@ -23,6 +23,11 @@ pub(crate) fn head() -> OpenApi {
             "embeddings",
             "Texts as vectors, in OpenAI's shape, and documents put in order by them.",
         ),
+        (
+            "responses",
+            "OpenAI's Responses, and the conversations that they may be part of.",
+        ),
+        ("messages", "Conversations, in Anthropic's shape; so are the errors."),
         ("models", "What may be asked, in OpenAI's shape."),
         (
             "turns",

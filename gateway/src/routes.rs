@@ -9,8 +9,8 @@ use utoipa_axum::routes;
 
 use crate::api::error::ApiError;
 use crate::api::{
-    admin, chat, completions, documents, embeddings, files, health, keys, loading, models, rerank, tokenize, turns,
-    vector_stores, webui,
+    admin, chat, completions, conversations, documents, embeddings, files, health, keys, loading, messages, models,
+    rerank, responses, tokenize, turns, vector_stores, webui,
 };
 use crate::app::App;
 use crate::{http as stack, openapi};
@@ -40,6 +40,21 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(rerank::rerank))
         .routes(routes!(tokenize::tokenize))
         .routes(routes!(tokenize::detokenize))
+        .routes(routes!(responses::create))
+        .routes(routes!(responses::input_tokens))
+        .routes(routes!(responses::get, responses::delete))
+        .routes(routes!(responses::cancel))
+        .routes(routes!(responses::input_items))
+        .routes(routes!(conversations::create))
+        .routes(routes!(
+            conversations::get,
+            conversations::update,
+            conversations::delete
+        ))
+        .routes(routes!(conversations::list_items, conversations::add_items))
+        .routes(routes!(conversations::get_item, conversations::delete_item))
+        .routes(routes!(messages::create))
+        .routes(routes!(messages::count_tokens))
         .routes(routes!(models::list))
         .routes(routes!(models::get))
         .routes(routes!(turns::list))

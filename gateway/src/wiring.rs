@@ -22,6 +22,7 @@ use habit_memory::store::shelves::{Lexicon, Shelves};
 use habit_memory::vector_stores::{self, VectorStores};
 
 use self::own::Own;
+use crate::api::responses::background::Background;
 use crate::app::{App, MemoryParts};
 use crate::config::{self, Config};
 use crate::engines::Engines;
@@ -164,6 +165,7 @@ pub fn assemble(config: Config, backends: Backends) -> App {
         engines,
         turns,
         running,
+        background: Background::default(),
         library,
         loader,
         memory,

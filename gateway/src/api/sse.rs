@@ -103,6 +103,14 @@ where
     }
 }
 
+/// An event with a name.
+pub fn named(name: &str, fields: &impl Serialize) -> Event {
+    match Event::default().event(name).json_data(fields) {
+        Ok(event) => event,
+        Err(error) => ApiError::internal(format!("an event could not be written: {error}")).event(),
+    }
+}
+
 fn broken(error: &ApiError) -> Event {
     tracing::warn!(error.code = %error.code, "a stream broke off: {}", error.message);
     error.event()

@@ -3,6 +3,7 @@
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use habit_engine::{FinishReason, Message};
+use habit_memory::Scope;
 use habit_memory::index::Removal;
 use habit_memory::interaction::{Interaction, Outcome};
 use habit_memory::journal::Page;
@@ -12,7 +13,7 @@ use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use crate::api::error::{ApiError, ErrorBody};
-use crate::app::App;
+use crate::app::{App, MemoryParts};
 use crate::auth::Caller;
 
 /// Turns on a page, unless the request says otherwise.
@@ -264,22 +265,30 @@ pub async fn get(State(app): State<App>, caller: Caller, Path(id): Path<Uuid>) -
     responses((status = 200, body = Deleted), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)),
 )]
 pub async fn delete(State(app): State<App>, caller: Caller, Path(id): Path<Uuid>) -> Result<Json<Deleted>, ApiError> {
-    let memory = app.memory()?;
-    if !memory.journal.delete_turn(&caller.scope, id).await? {
+    if !remove(app.memory()?, &caller.scope, id).await? {
         return Err(unknown(id));
     }
-    memory
-        .index
-        .remove(Removal::Parents {
-            team: caller.scope.team().to_owned(),
-            parents: vec![id],
-        })
-        .await?;
     Ok(Json(Deleted {
         id: id.to_string(),
         object: "turn.deleted",
         deleted: true,
     }))
+}
+
+/// Deletes a turn, the journal first: what it no longer has is never shown. False if there is none.
+///
+/// # Errors
+/// 503 if it can't be deleted.
+pub async fn remove(memory: &MemoryParts, scope: &Scope, id: Uuid) -> Result<bool, ApiError> {
+    let found = memory.journal.delete_turn(scope, id).await?;
+    if found {
+        let removal = Removal::Parents {
+            team: scope.team().to_owned(),
+            parents: vec![id],
+        };
+        memory.index.remove(removal).await?;
+    }
+    Ok(found)
 }
 
 fn unknown(id: Uuid) -> ApiError {

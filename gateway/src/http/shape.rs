@@ -10,6 +10,7 @@ use http::StatusCode;
 use http::header::CONTENT_TYPE;
 
 use crate::api::error::ApiError;
+use crate::api::messages::error_shape::{is_ours, reshape};
 
 /// Bytes of a library's message that are kept.
 const MESSAGE_LIMIT: usize = 4096;
@@ -26,9 +27,17 @@ pub fn panicked(panic: Box<dyn Any + Send + 'static>) -> Response<Body> {
         .into_response()
 }
 
-/// Gives error replies that are not JSON the shape of all others.
+/// Gives error replies that are not JSON the shape of all others; and, on Anthropic's routes, all of them their shape.
 pub async fn shape_errors(request: Request, next: Next) -> Response {
-    let response = next.run(request).await;
+    let anthropic = is_ours(request.uri().path()).then(|| request.headers().clone());
+    let response = shaped(next.run(request).await).await;
+    match anthropic {
+        Some(headers) => reshape(&headers, response).await,
+        None => response,
+    }
+}
+
+async fn shaped(response: Response) -> Response {
     let status = response.status();
     let is_error = status.is_client_error() || status.is_server_error();
     let kind = response
