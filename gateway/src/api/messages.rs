@@ -17,13 +17,14 @@ use super::responses::count_tokens as tokens_of;
 use super::sse;
 use crate::app::App;
 use crate::auth::Caller;
-use crate::turn::{MemoryMode, route};
+use crate::turn::MemoryMode;
 use render::{MessageBody, Named, Render};
 use wire::CreateMessage;
 
 #[path = "messages/error.rs"]
 pub mod error_shape;
 pub mod render;
+mod tools;
 pub mod wire;
 
 /// An event of a stream.
@@ -81,7 +82,7 @@ pub async fn create(
     let mut request = body.parse(true)?;
     let prompt_tokens = tokens_of(&app, &request)?;
     // Clients must name a limit and name the largest that they know: more than fits means as much as fits.
-    let window = app.engine.token_counter(&route::resolve(&*app.engine, &request.model));
+    let window = app.engine.token_counter(&app.engine.resolve(&request.model));
     let window = window.map(|counter| counter.context_window());
     let (asked, room) = (
         request.max_tokens.unwrap_or_default(),

@@ -15,37 +15,30 @@ use tokio_util::sync::CancellationToken;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
+use super::ask::Asker;
 use super::ask::replies::Replies;
-use super::ask::{Asker, Question};
 use super::error::{self, ApiError, ErrorBody};
 use super::listing::{ListQuery, Listing};
 use super::{sse, turns};
 use crate::app::App;
 use crate::auth::Caller;
-use crate::turn::{MemoryMode, route};
-use background::Pen;
 use body::{ResponseBody, ResponseError, Status};
-use kept::{Cabinet, Kept, Past};
-use render::{Event, Render, Style};
-use run::{Deltas, Keeper};
-use wire::{Asked, CreateResponse};
+use kept::{Cabinet, Kept};
+use plan::Plan;
+use render::Event;
+use wire::CreateResponse;
 
 pub mod background;
 pub mod body;
 pub mod items;
 pub mod kept;
+mod plan;
 pub mod render;
 pub mod run;
+pub mod style;
 pub mod tools;
 mod truncate;
 pub mod wire;
-
-/// What is asked, with its history.
-struct Plan {
-    asked: Asked,
-    past: Past,
-    cabinet: Option<Cabinet>,
-}
 
 /// How a response is to be shown.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
@@ -283,7 +276,7 @@ pub async fn input_tokens(
 /// # Errors
 /// 404 if there is no such model; 400 if its template can't express the messages.
 pub fn count_tokens(app: &App, request: &ChatRequest) -> Result<usize, ApiError> {
-    let model = route::resolve(&*app.engine, &request.model);
+    let model = app.engine.resolve(&request.model);
     let Some(counter) = app.engine.token_counter(&model) else {
         let available = app.engine.models().into_iter().map(|info| info.id).collect();
         return Err(habit_engine::EngineError::UnknownModel { model, available }.into());
@@ -328,129 +321,4 @@ fn turn_of(id: &str) -> Option<Uuid> {
 
 fn told(events: impl Stream<Item = Event> + Send + 'static) -> Response {
     sse::response(events.map(|event| sse::named(event.kind, &event.data)), sse::PING_EVERY)
-}
-
-impl Plan {
-    /// Reads a body and its history.
-    async fn new(app: &App, caller: &Caller, body: CreateResponse) -> Result<Self, ApiError> {
-        let mut asked = body.parse()?;
-        // A process that keeps nothing answers all the same.
-        let cabinet = app.memory.as_ref().map(|_| cabinet(app, caller)).transpose()?;
-        let past = match (&cabinet, &asked.previous, &asked.conversation) {
-            (Some(cabinet), ..) => cabinet.past(&mut asked).await?,
-            (None, Some(id), _) => return Err(kept::unknown_previous(id)),
-            (None, None, Some(id)) => return Err(kept::unknown_conversation(id)),
-            (None, None, None) => Past::default(),
-        };
-        let cabinet = cabinet.filter(|_| asked.draft.store);
-        asked.draft.store = cabinet.is_some();
-        if asked.draft.background && cabinet.is_none() {
-            let message = "this server keeps nothing, so a response in the background would never be found";
-            return Err(ApiError::invalid(message, Some("background")));
-        }
-        Ok(Self { asked, past, cabinet })
-    }
-
-    /// The engine's request.
-    fn request(&self, app: &App) -> Result<ChatRequest, ApiError> {
-        let items: Vec<Value> = self.past.items.iter().chain(&self.asked.items).cloned().collect();
-        let mut request = self.asked.request.clone();
-        request.messages = items::messages(self.asked.instructions.as_deref(), &items)?;
-        if request.messages.is_empty() {
-            let message = "the input says nothing to the model; send at least one message";
-            return Err(ApiError::invalid(message, Some("input")));
-        }
-        if self.asked.truncate {
-            let model = route::resolve(&*app.engine, &request.model);
-            if let Some(counter) = app.engine.token_counter(&model) {
-                truncate::fit(&mut request, &*counter);
-            }
-        }
-        Ok(request)
-    }
-
-    fn question(&self, app: &App) -> Result<Question, ApiError> {
-        Ok(Question {
-            request: self.request(app)?,
-            store: self.cabinet.is_some(),
-            conversation: self.past.thread.clone(),
-            memory: MemoryMode::On,
-        })
-    }
-
-    fn keeper(&self, app: &App, thread: Option<String>) -> Keeper {
-        Keeper {
-            cabinet: self.cabinet.clone(),
-            input: self.asked.items.clone(),
-            thread: self.past.thread.clone().or(thread),
-            also_failed: self.asked.draft.background,
-            clock: Arc::clone(&app.clock),
-        }
-    }
-
-    fn render(&self, turn: Uuid, asked_at: i64, model: String) -> Render {
-        let response = ResponseBody {
-            id: response_id(turn),
-            created_at: asked_at.div_euclid(1000),
-            model,
-            ..self.asked.draft.clone()
-        };
-        let style = Style {
-            summarise: self.asked.summarise,
-            custom: self.asked.tools.custom.clone(),
-        };
-        Render::new(response, style)
-    }
-
-    /// Answers at once; a task of the process makes the response.
-    async fn in_background(
-        self,
-        app: App,
-        asker: Asker,
-        caller: Caller,
-        headers: HeaderMap,
-    ) -> Result<Response, ApiError> {
-        let scope = caller.scope.clone();
-        let turn = asker.turn(caller, &headers, self.question(&app)?)?;
-        let model = route::resolve(&*app.engine, &turn.request.model);
-        let mut render = self.render(turn.id, turn.asked_at, model);
-        let mut keeper = self.keeper(&app, None);
-        let begun = render.begin(true);
-        let queued = ResponseBody {
-            status: Status::Queued,
-            ..render.response().clone()
-        };
-        keeper.keep(&queued).await?;
-        let pen = app.background.begin(&scope, &queued.id);
-        begun.into_iter().for_each(|event| pen.write(event));
-        let run = pen.run();
-        let hard = app.lifecycle.hard().clone();
-        let work = async move {
-            let deltas: Deltas = match pen.cancel().run_until_cancelled(asker.ask(turn)).await {
-                None => futures::stream::pending().boxed(),
-                Some(Ok(reply)) => {
-                    keeper.thread = keeper.thread.or(reply.trace.conversation);
-                    reply.deltas.map(|item| item.map_err(ApiError::from)).boxed()
-                }
-                Some(Err(error)) => futures::stream::iter([Err(error)]).boxed(),
-            };
-            if let Err(error) = keeper.keep(render.response()).await {
-                tracing::warn!("a response in the background could not be kept as begun: {error}");
-            }
-            let events = run::go_on(render, deltas, keeper, pen.cancel());
-            write(pen, run::told(events)).await;
-        };
-        drop(app.lifecycle.spawn(async move { hard.run_until_cancelled(work).await }));
-        if self.asked.stream {
-            return Ok(told(run.follow(0)));
-        }
-        Ok(Json(queued).into_response())
-    }
-}
-
-async fn write(pen: Pen, events: impl Stream<Item = Event> + Send) {
-    let mut events = std::pin::pin!(events);
-    while let Some(event) = events.next().await {
-        pen.write(event);
-    }
 }

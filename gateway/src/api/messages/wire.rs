@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
+use super::tools::tools;
 use crate::api::error::ApiError;
 use crate::api::generation::{SamplingFields, token_limit};
 use crate::api::responses::items::one_system;
@@ -160,7 +161,8 @@ impl CreateMessage {
     }
 }
 
-fn invalid(param: &str, what: &str) -> ApiError {
+/// 400 about a field.
+pub(super) fn invalid(param: &str, what: &str) -> ApiError {
     ApiError::invalid(format!("`{param}` {what}"), Some(param))
 }
 
@@ -293,58 +295,6 @@ fn part(block: &Value, param: &str) -> Result<Value, ApiError> {
             "must be a content block: text, image, document, tool_use or tool_result",
         )
     })
-}
-
-/// `tools`, `tool_choice` and `parallel_tool_calls` in chat completions' shape.
-fn tools(tools: Vec<Value>, choice: Option<Value>) -> Result<Map<String, Value>, ApiError> {
-    let mut functions = Vec::new();
-    for (at, tool) in tools.iter().enumerate() {
-        let param = format!("tools[{at}]");
-        if tool["type"].as_str().is_some_and(|kind| kind != "custom") {
-            tracing::debug!(tool = %tool["type"], "a tool that is not run here is left out");
-            continue;
-        }
-        let name = tool["name"].as_str().filter(|name| !name.is_empty());
-        let name = name.ok_or_else(|| invalid(&param, "must have a `name`"))?;
-        if !tool["input_schema"].is_object() {
-            return Err(invalid(&param, "must have an `input_schema`, which is an object"));
-        }
-        let description = tool["description"].as_str().unwrap_or_default();
-        functions.push(json!({"type": "function", "function": {
-            "name": name, "description": description, "parameters": tool["input_schema"]}}));
-    }
-    let mut extra = Map::new();
-    let Some(choice) = choice.filter(|choice| !choice.is_null()) else {
-        if !functions.is_empty() {
-            extra.insert("tools".to_owned(), Value::Array(functions));
-        }
-        return Ok(extra);
-    };
-    let name = choice["name"].as_str();
-    let chosen = match (choice["type"].as_str(), name) {
-        (Some(word @ ("auto" | "none")), _) => json!(word),
-        (Some("any" | "tool"), _) if functions.is_empty() => {
-            return Err(invalid(
-                "tool_choice",
-                "asks for a tool, but there are none in `tools` that are run here",
-            ));
-        }
-        (Some("any"), _) => json!("required"),
-        (Some("tool"), Some(name)) if functions.iter().any(|tool| tool["function"]["name"] == name) => {
-            json!({"type": "function", "function": {"name": name}})
-        }
-        (Some("tool"), _) => return Err(invalid("tool_choice", "must name one of the `tools`")),
-        _ => return Err(invalid("tool_choice", "must have the type auto, any, tool or none")),
-    };
-    if functions.is_empty() {
-        return Ok(extra);
-    }
-    extra.insert("tools".to_owned(), Value::Array(functions));
-    extra.insert("tool_choice".to_owned(), chosen);
-    if choice["disable_parallel_tool_use"] == true {
-        extra.insert("parallel_tool_calls".to_owned(), json!(false));
-    }
-    Ok(extra)
 }
 
 #[cfg(test)]

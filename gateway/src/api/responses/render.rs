@@ -1,5 +1,5 @@
 //! A response as it is made: from deltas to OpenAI's numbered events, in OpenAI's order, and to the response that the
-//! last event holds. A response that is kept is shown again by the same means.
+//! last event holds. A response that is kept is shown again by the same means ([`replay()`]).
 
 use std::collections::VecDeque;
 
@@ -8,9 +8,13 @@ use serde_json::{Value, json};
 
 use super::body::{IncompleteDetails, ResponseBody, ResponseError, Status};
 use super::items::new_id;
+use super::style::{Style, custom_input, logprobs, text_part};
 use crate::api::blocks::{Block, Blocks, End, Kind, Step};
-use crate::api::chat_wire::TokenLogprobBody;
 use crate::api::error::ApiError;
+
+mod replay;
+
+pub use replay::replay;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,15 +36,6 @@ pub struct Render {
     kind: Kind,
     number: u64,
     ended: bool,
-}
-
-/// How items are shown.
-#[derive(Debug, Clone, Default)]
-pub struct Style {
-    /// Reasoning goes into summaries.
-    pub summarise: bool,
-    /// Names of tools that take a text.
-    pub custom: Vec<String>,
 }
 
 /// What an item's events have in common.
@@ -332,156 +327,15 @@ impl Render {
     }
 }
 
+/// An end of an item's part.
 #[derive(Clone, Copy)]
 enum Edge {
+    /// Nothing of it is there.
     Begin,
+    /// All of it is.
     End,
-}
-
-impl Style {
-    fn prefix(&self, kind: &Kind) -> &'static str {
-        match kind {
-            Kind::Reasoning => "rs",
-            Kind::Text => "msg",
-            Kind::Call { name, .. } if self.custom.contains(name) => "ctc",
-            Kind::Call { .. } => "fc",
-        }
-    }
-
-    /// An item of which nothing is there yet.
-    fn opened(&self, id: &str, block: &Block) -> Value {
-        let mut item = self.item(id, block, "in_progress");
-        if let Some(fields) = item.as_object_mut() {
-            for list in ["content", "summary"] {
-                if fields.contains_key(list) {
-                    fields.insert(list.to_owned(), json!([]));
-                }
-            }
-        }
-        item
-    }
-
-    fn item(&self, id: &str, block: &Block, status: &str) -> Value {
-        let text = &block.text;
-        match &block.kind {
-            Kind::Text => json!({"id": id, "type": "message", "status": status, "role": "assistant",
-                "content": [text_part(text, block.logprobs.clone())]}),
-            Kind::Reasoning if self.summarise => json!({"id": id, "type": "reasoning", "status": status,
-                "summary": [{"type": "summary_text", "text": text}], "encrypted_content": null}),
-            Kind::Reasoning => json!({"id": id, "type": "reasoning", "status": status, "summary": [],
-                "content": [{"type": "reasoning_text", "text": text}], "encrypted_content": null}),
-            Kind::Call { id: call, name } if self.custom.contains(name) => json!({"id": id, "type": "custom_tool_call",
-                "status": status, "call_id": call, "name": name, "input": custom_input(text)}),
-            Kind::Call { id: call, name } => json!({"id": id, "type": "function_call", "status": status,
-                "call_id": call, "name": name, "arguments": text}),
-        }
-    }
-}
-
-fn text_part(text: &str, tokens: Vec<TokenLogprob>) -> Value {
-    json!({"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs(tokens)})
-}
-
-fn logprobs(tokens: Vec<TokenLogprob>) -> Value {
-    let tokens = tokens
-        .into_iter()
-        .map(|token| serde_json::to_value(TokenLogprobBody::from(token)).unwrap_or_default());
-    Value::Array(tokens.collect())
-}
-
-/// The text that a custom tool is called with: the arguments are an object with it, as far as the model kept to that.
-fn custom_input(arguments: &str) -> String {
-    let parsed = serde_json::from_str::<Value>(arguments).ok();
-    let input = parsed.and_then(|arguments| arguments.get("input")?.as_str().map(str::to_owned));
-    input.unwrap_or_else(|| arguments.to_owned())
 }
 
 fn is_cut(reason: FinishReason) -> bool {
     matches!(reason, FinishReason::Length | FinishReason::ContentFilter)
-}
-
-/// The events of a response that is kept, as if it were made now: texts come in one piece.
-#[must_use]
-pub fn replay(response: ResponseBody) -> Vec<Event> {
-    let mut end = response.clone();
-    let output = std::mem::take(&mut end.output);
-    let summarise = output.iter().any(|item| item["summary"][0].is_object());
-    let custom = output
-        .iter()
-        .filter(|item| item["type"] == "custom_tool_call")
-        .filter_map(|item| item["name"].as_str().map(str::to_owned));
-    let style = Style {
-        summarise,
-        custom: custom.collect(),
-    };
-    let begun = ResponseBody {
-        status: Status::InProgress,
-        output: Vec::new(),
-        usage: None,
-        error: None,
-        incomplete_details: None,
-        completed_at: None,
-        ..end.clone()
-    };
-    let mut render = Render::new(begun, style);
-    let mut events = render.begin(false);
-    for item in output {
-        events.extend(render.again(&item));
-    }
-    render.response = response;
-    if render.response.status.is_final() {
-        let now = render.response.completed_at.unwrap_or_default().saturating_mul(1000);
-        events.push(render.terminal(now));
-    }
-    events
-}
-
-impl Render {
-    /// The events of an item that is there.
-    fn again(&mut self, item: &Value) -> Vec<Event> {
-        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        let call = || Kind::Call {
-            id: text(&item["call_id"]),
-            name: text(&item["name"]),
-        };
-        let whole = match item["type"].as_str().unwrap_or_default() {
-            "message" => Some((Kind::Text, text(&item["content"][0]["text"]))),
-            "reasoning" if self.style.summarise => Some((Kind::Reasoning, text(&item["summary"][0]["text"]))),
-            "reasoning" => Some((Kind::Reasoning, text(&item["content"][0]["text"]))),
-            "function_call" => Some((call(), text(&item["arguments"]))),
-            "custom_tool_call" => Some((call(), text(&item["input"]))),
-            _ => None,
-        };
-        let output = self.response.output.len();
-        let mut events = Vec::new();
-        match whole {
-            Some((kind, text)) => {
-                self.item = item["id"].as_str().unwrap_or_default().to_owned();
-                let empty = Block {
-                    kind: kind.clone(),
-                    text: String::new(),
-                    logprobs: Vec::new(),
-                };
-                let opened = self.style.opened(&self.item, &empty);
-                events.push(self.event(
-                    "response.output_item.added",
-                    json!({"output_index": output, "item": opened}),
-                ));
-                events.extend(self.part(&empty, output, Edge::Begin));
-                self.kind = kind;
-                events.extend(self.add(text.clone(), Vec::new(), output));
-                events.extend(self.part(&Block { text, ..empty }, output, Edge::End));
-            }
-            None => events.push(self.event(
-                "response.output_item.added",
-                json!({"output_index": output, "item": item}),
-            )),
-        }
-        events.push(self.event(
-            "response.output_item.done",
-            json!({"output_index": output, "item": item}),
-        ));
-        self.response.output.push(item.clone());
-        events
-    }
 }
