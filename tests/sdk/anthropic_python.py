@@ -8,7 +8,7 @@ from checks import ALONE, HELLO, WEATHER, check, main, refused
 
 base = os.environ["OPENAI_BASE_URL"].removesuffix("/v1")
 client = anthropic.Anthropic(base_url=base, api_key=os.environ["OPENAI_API_KEY"], default_headers=ALONE, max_retries=0)
-BRIEF = dict(model="default", max_tokens=16, temperature=0)
+BRIEF = dict(model="default", max_tokens=16, extra_body={"temperature": 0})
 TOOL = {"name": "get_weather", "description": "The weather of a city", "input_schema": WEATHER["function"]["parameters"]}
 
 
@@ -36,7 +36,7 @@ def the_beta_answers_too():
 
 @check
 def a_tool_is_used_and_answered():
-    asked = dict(model="default", max_tokens=100, temperature=0, tools=[TOOL])
+    asked = dict(model="default", max_tokens=100, extra_body={"temperature": 0}, tools=[TOOL])
     question = {"role": "user", "content": "The weather in Rome?"}
     made = client.messages.create(messages=[question], tool_choice={"type": "any", "disable_parallel_tool_use": True}, **asked)
     use = next(block for block in made.content if block.type == "tool_use")

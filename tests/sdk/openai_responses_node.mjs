@@ -20,7 +20,7 @@ main({
   },
 
   async aStreamIsPutTogether() {
-    const stream = client.responses.stream({ input: "Say hello.", ...brief });
+    const stream = client.responses.stream({ input: "Say hello.", ...brief, max_output_tokens: 200 });
     let text = "";
     for await (const event of stream) if (event.type === "response.output_text.delta") text += event.delta;
     const final = await stream.finalResponse();

@@ -69,6 +69,7 @@ pub struct MessageTokens {
         (status = 415, description = "The body is not JSON", body = AnthropicError),
         (status = 429, description = "All places are taken; see `Retry-After`", body = AnthropicError),
         (status = 503, description = "The engine or the storage is not there now", body = AnthropicError),
+        (status = "default", description = "An error", body = AnthropicError),
     ),
 )]
 pub async fn create(
@@ -118,7 +119,8 @@ pub async fn create(
     post, path = "/v1/messages/count_tokens", tag = "messages", operation_id = "countMessageTokens",
     request_body = CreateMessage,
     responses((status = 200, body = MessageTokens), (status = 400, body = AnthropicError),
-        (status = 401, body = AnthropicError), (status = 404, body = AnthropicError)),
+        (status = 401, body = AnthropicError), (status = 404, body = AnthropicError),
+        (status = "default", description = "An error", body = AnthropicError)),
 )]
 pub async fn count_tokens(
     State(app): State<App>,
