@@ -83,6 +83,8 @@ impl Blocks {
             Delta::Logprobs(tokens) => self.logprobs.extend(tokens),
             Delta::ToolCall(piece) => self.call(&piece, &mut steps),
             Delta::StopString(stop) => self.stop = Some(stop),
+            // Only what was asked for as an upstream writes it comes so, which nothing here does.
+            Delta::Written(_) => {}
             Delta::Finish { reason, usage } => {
                 self.finish(&mut steps);
                 let stop = self.stop.take();
