@@ -217,7 +217,7 @@ impl Worker {
             [whole] => call.body(whole.clone()),
             pieces => {
                 let length: usize = pieces.iter().map(Bytes::len).sum();
-                let pieces = pieces.to_vec().into_iter().map(Ok::<_, std::convert::Infallible>);
+                let pieces: Vec<_> = pieces.iter().cloned().map(Ok::<_, std::convert::Infallible>).collect();
                 // The length is known, whatever the stream says: some servers take no chunked bodies.
                 call.header(header::CONTENT_LENGTH, length)
                     .body(Body::wrap_stream(futures::stream::iter(pieces)))

@@ -82,6 +82,10 @@ impl Uuid7 {
 }
 
 impl MakeRequestId for Uuid7 {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an id's order, not a time that anything is decided by"
+    )]
     fn make_request_id<B>(&mut self, _: &http::Request<B>) -> Option<RequestId> {
         let millis = SystemTime::now()
             .duration_since(UNIX_EPOCH)

@@ -36,7 +36,6 @@ impl Panels {
     }
 
     /// The panels, each a list of rows of 16.
-    #[must_use]
     pub fn panels(&self) -> impl Iterator<Item = &[[f32; WIDTH]]> {
         self.data
             .chunks_exact(self.rows * WIDTH)

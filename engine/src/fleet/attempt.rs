@@ -50,9 +50,7 @@ impl Attempt {
                     .boxed());
                 }
                 Err(error) => {
-                    if let Err(final_error) = self.after(&member, pass, error) {
-                        return Err(final_error);
-                    }
+                    self.after(&member, pass, error)?;
                 }
             }
         }

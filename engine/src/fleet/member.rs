@@ -306,7 +306,7 @@ impl Member {
         let at = remote.since(now + wait);
         remote.check_at.store(at, Ordering::Relaxed);
         let before = remote.health.swap(Arc::new(health.clone()));
-        match (&*before == &Health::Ready, &health) {
+        match (*before == Health::Ready, &health) {
             (false, Health::Ready) => tracing::info!(engine.name = self.options.name, "{} answers", self.options.name),
             (true, Health::Unavailable(why)) => {
                 tracing::warn!(engine.name = self.options.name, "an engine does not answer: {why}");

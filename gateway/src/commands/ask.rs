@@ -66,13 +66,10 @@ pub(super) async fn print_reply(engine: &Worker, mut request: ChatRequest) -> an
     let mut deltas = engine.chat(request).await?;
     let (mut out, mut text) = (std::io::stdout(), String::new());
     while let Some(delta) = deltas.next().await {
-        match delta? {
-            Delta::Text(piece) => {
-                write!(out, "{piece}")?;
-                out.flush()?;
-                text.push_str(&piece);
-            }
-            _ => {}
+        if let Delta::Text(piece) = delta? {
+            write!(out, "{piece}")?;
+            out.flush()?;
+            text.push_str(&piece);
         }
     }
     writeln!(out)?;

@@ -115,8 +115,10 @@ async fn measure(memory: &MemoryParts, samples: &[Sample], ablate: bool) -> anyh
 
 /// Other settings to compare with.
 fn arms(ablate: bool) -> Vec<(String, Options)> {
-    let mut without_floor = Options::default();
-    without_floor.floor = habit_memory::rank::Floor::NONE;
+    let without_floor = Options {
+        floor: habit_memory::rank::Floor::NONE,
+        ..Options::default()
+    };
     let mut arms = vec![("no floor".to_owned(), without_floor)];
     if !ablate {
         return arms;

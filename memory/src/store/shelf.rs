@@ -231,10 +231,9 @@ impl Shelf {
             Vec::with_capacity(self.live * dimensions),
             Vec::with_capacity(self.live),
         );
-        let mut kept = 0;
-        for (old, _) in self.items.iter().enumerate().filter(|(_, item)| item.live) {
+        let live = self.items.iter().enumerate().filter(|(_, item)| item.live);
+        for (kept, (old, _)) in (0..).zip(live) {
             places[old] = kept;
-            kept += 1;
             bytes.extend_from_slice(&self.bytes[old * dimensions..][..dimensions]);
             steps.push(self.steps[old]);
         }

@@ -97,12 +97,12 @@ pub fn go_on(
         // Frees the engine's place before the end is passed on.
         drop(deltas);
         let last = render.terminal(keeper.clock.now_ms());
-        if failure.is_none() || keeper.also_failed {
-            if let Err(error) = keeper.keep(render.response()).await {
-                tracing::error!("a response could not be kept: {error}");
-                render.fail(&error);
-                failure = Some(error);
-            }
+        if (failure.is_none() || keeper.also_failed)
+            && let Err(error) = keeper.keep(render.response()).await
+        {
+            tracing::error!("a response could not be kept: {error}");
+            render.fail(&error);
+            failure = Some(error);
         }
         yield match failure {
             None => Ok(last),
