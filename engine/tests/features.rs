@@ -81,7 +81,7 @@ async fn read(engine: &dyn Engine, request: ChatRequest) -> Reply {
                 reply.calls[index].1.push_str(arguments);
             }
             Delta::Finish { reason, usage } => reply.end = Some((reason, usage)),
-            Delta::StopString(_) => {}
+            Delta::StopString(_) | Delta::Written(_) => {}
         }
     }
     reply

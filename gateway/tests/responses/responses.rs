@@ -258,7 +258,7 @@ async fn a_chain_of_responses_is_one_conversation() {
         .map(|reply| reply.headers["x-habit-conversation"].clone())
         .into();
     assert!(
-        conversations.iter().all(|one| one == &conversations[0]),
+        conversations.iter().all(|one| *one == conversations[0]),
         "{conversations:?}"
     );
 

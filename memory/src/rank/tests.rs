@@ -72,7 +72,14 @@ proptest! {
 
 #[test]
 fn what_nothing_speaks_for_is_left_out() {
-    let kept = |hit: Hit| above_floor(&[hit.clone()], rank(&[hit], None, &Weights::TURNS), &Floor::default()).len();
+    let kept = |hit: Hit| {
+        above_floor(
+            std::slice::from_ref(&hit),
+            rank(std::slice::from_ref(&hit), None, &Weights::TURNS),
+            &Floor::default(),
+        )
+        .len()
+    };
     assert_eq!(kept(hit(0, 0, Some(3.0), Some(0.30), 0.3)), 0, "far, and few words");
     assert_eq!(kept(hit(0, 0, Some(3.0), Some(0.26), 1.0)), 1, "far, but all words");
     assert_eq!(kept(hit(0, 0, None, Some(0.60), 0.0)), 1, "near, in other words");
