@@ -1,5 +1,12 @@
 //! Limits of keys, the queue, and the list of upstreams, through the router.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "what can go wrong here fails the test"
+)]
+
 #[path = "binary/upstream.rs"]
 mod upstream;
 

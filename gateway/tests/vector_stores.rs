@@ -143,7 +143,7 @@ async fn bad_uploads_are_told_and_leave_nothing() {
         .build()
         .await;
     let key = test.key("acme", "ann").await;
-    let long = vec![b'x'; 101];
+    let long = [b'x'; 101];
     let file: (&str, &[u8]) = ("a.txt", b"Some text.");
     for (files, fields, status, param) in [
         (vec![file], vec![], 400, "purpose"),
