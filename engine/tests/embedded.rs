@@ -76,9 +76,12 @@ async fn read(mut stream: DeltaStream) -> Result<Reply, EngineError> {
 }
 
 async fn reply(engine: &Embedded, request: ChatRequest) -> Reply {
-    read(engine.chat(request).await.expect("a stream"))
+    let mut reply = read(engine.chat(request).await.expect("a stream"))
         .await
-        .expect("a reply")
+        .expect("a reply");
+    // Replies are compared; what an engine had kept of the prompt is not part of one.
+    reply.usage.cached_tokens = 0;
+    reply
 }
 
 /// A `response_format` that no window is long enough for.

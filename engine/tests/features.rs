@@ -125,8 +125,8 @@ async fn embedded_fields_are_honoured() {
     let _turn = TURN.lock().await;
     let options = EmbeddedOptions::default();
     let embedded = Embedded::load(model().await, options).await.expect("an engine");
-    // mistral.rs computes with other kernels, so its figures differ a little.
-    all(&embedded, &native().await, 0.3).await;
+    // mistral.rs computes with other kernels, so its figures differ: by half a unit where a token is unlikely.
+    all(&embedded, &native().await, 0.6).await;
 }
 
 /// One after the other, so that a model is loaded once.
@@ -246,7 +246,13 @@ async fn echoes_have_probabilities(engine: &dyn Engine, reference: &Native, with
 }
 
 async fn tokens_are_forced_banned_and_ends_obeyed(engine: &dyn Engine) {
-    let hello = || ask(engine, "Say hello.", json!({}));
+    let hello = || {
+        ask(
+            engine,
+            "What is the capital of France? Answer in one short sentence.",
+            json!({}),
+        )
+    };
     let with = |extra: Value| ChatRequest {
         extra: extra.as_object().expect("an object").clone(),
         ..hello()

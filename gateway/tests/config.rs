@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use habit_gateway::config::{Config, ConfigError, Sources};
 
 fn sample() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/habit.toml")
+    // Where it runs, not where it was built: build caches outlive clones.
+    Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("../deploy/habit.toml")
 }
 
 /// The configuration in a file of this content, with these variables.

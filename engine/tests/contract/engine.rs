@@ -29,6 +29,7 @@ fn ask(model: &str, text: &str) -> ChatRequest {
 /// The whole reply; panics where the stream breaks its laws.
 async fn whole(mut stream: DeltaStream) -> (String, FinishReason, Usage) {
     let mut text = String::new();
+    let mut stopped = false;
     loop {
         match stream
             .next()
@@ -38,8 +39,10 @@ async fn whole(mut stream: DeltaStream) -> (String, FinishReason, Usage) {
         {
             Delta::Text(piece) => {
                 assert!(!piece.is_empty(), "deltas are never empty");
+                assert!(!stopped, "nothing but the finish follows the stop string");
                 text.push_str(&piece);
             }
+            Delta::StopString(_) => stopped = true,
             Delta::Finish { reason, usage } => {
                 assert!(stream.next().await.is_none(), "nothing follows the finish");
                 return (text, reason, usage);

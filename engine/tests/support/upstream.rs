@@ -73,6 +73,8 @@ fn chunks(item: Result<Delta, EngineError>) -> Vec<Value> {
             json!({"choices": [{"index": 0, "delta": {}, "finish_reason": reason.as_str()}], "usage": null}),
             json!({"choices": [], "usage": {"prompt_tokens": usage.prompt_tokens, "completion_tokens": usage.completion_tokens}}),
         ],
+        // Not part of OpenAI's chunks.
+        Ok(Delta::StopString(_)) => vec![],
         Ok(other) => panic!("the scripted engine never gives {other:?}"),
         Err(error) => vec![json!({"error": {"message": error.to_string()}})],
     }

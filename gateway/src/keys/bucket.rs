@@ -36,8 +36,8 @@ impl Bucket {
         self.flow(now);
         let amount = f64::from(amount);
         // The smallest step of a float must not make anyone wait for it.
-        let missing = amount.min(self.capacity) - self.level - 1e-9;
-        if missing > 0.0 {
+        let missing = amount.min(self.capacity) - self.level;
+        if missing > 1e-9 {
             return Err(self.time_for(missing));
         }
         self.level -= amount;

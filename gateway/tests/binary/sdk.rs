@@ -8,7 +8,8 @@ use crate::process::{Server, setting};
 async fn the_openai_python_sdk_works() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(&dir.path().join("data"), &[]).await;
-    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/sdk/openai_python.py");
+    // Where it runs, not where it was built: build caches outlive clones.
+    let script = setting("CARGO_MANIFEST_DIR").join("../tests/sdk/openai_python.py");
     let output = Command::new(setting("HABIT_TEST_VENV").join("bin/python"))
         .arg(script)
         .env("OPENAI_BASE_URL", format!("{}/v1", server.url))
