@@ -1,11 +1,12 @@
 //! The API's description, made from the handlers. `openapi.yaml` at the root of the project is a copy that a test
 //! compares: a change of the API is seen in review.
 
+use utoipa::openapi::extensions::ExtensionsBuilder;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::tag::TagBuilder;
 use utoipa::openapi::{
-    Components, ContactBuilder, ContentBuilder, Info, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, Ref,
-    ResponseBuilder, Server,
+    Components, ContactBuilder, ContentBuilder, Info, InfoBuilder, LicenseBuilder, Object, ObjectBuilder, OpenApi,
+    OpenApiBuilder, Ref, RefOr, ResponseBuilder, Server, Type,
 };
 
 use crate::routes;
@@ -78,9 +79,38 @@ pub(crate) fn with_errors(mut api: OpenApi) -> OpenApi {
             responses
                 .entry("default".to_owned())
                 .or_insert_with(|| error.clone().into());
+            for response in responses.values_mut() {
+                if let RefOr::T(response) = response
+                    && let Some(RefOr::T(stream)) = response.content.get_mut("text/event-stream")
+                    && let Some(RefOr::Ref(data)) = stream.schema.take()
+                {
+                    stream.schema = Some(event_of(&data).into());
+                }
+            }
         }
     }
     api
+}
+
+/// An event of a stream. What its `data` holds is JSON in a string, which a schema can only name.
+fn event_of(data: &Ref) -> Object {
+    let kind = data.ref_location.rsplit('/').next().unwrap_or_default();
+    let text = |about: String| ObjectBuilder::new().schema_type(Type::String).description(Some(about));
+    let json = text(format!(
+        "A `{kind}` as JSON; `[DONE]` at the end of streams in OpenAI's older shapes."
+    ))
+    .content_media_type("application/json")
+    .extensions(Some(
+        ExtensionsBuilder::new()
+            .add("x-schema", data.ref_location.as_str())
+            .build(),
+    ));
+    ObjectBuilder::new()
+        .description(Some("One server-sent event."))
+        .property("event", text("Its name, where the dialect has names.".to_owned()))
+        .property("data", json)
+        .required("data")
+        .build()
 }
 
 fn info() -> Info {

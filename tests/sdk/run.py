@@ -49,20 +49,22 @@ def start(habit, data):
                 server.kill()
                 sys.exit(f"habit did not start:\n{(data / 'log').read_text()}")
             time.sleep(0.1)
-    made = subprocess.run(
-        [*options, "keys", "create", "--team", "t", "--user", "u"], env=environment, capture_output=True, text=True, check=True
-    )
-    key = next(word for word in made.stdout.split() if word.startswith("hb-"))
-    return server, url, key
+    def create_key(*more):
+        made = subprocess.run(
+            [*options, "keys", "create", "--team", "t", *more], env=environment, capture_output=True, text=True, check=True
+        )
+        return next(word for word in made.stdout.split() if word.startswith("hb-"))
+
+    return server, url, create_key("--user", "u"), create_key("--user", "admin", "--admin")
 
 
 def main():
     habit, *named = sys.argv[1:]
     failed = []
     with tempfile.TemporaryDirectory() as folder:
-        server, url, key = start(habit, pathlib.Path(folder))
+        server, url, key, admin = start(habit, pathlib.Path(folder))
         environment = os.environ | {
-            "OPENAI_BASE_URL": url + "/v1", "OPENAI_API_KEY": key, "ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": key,
+            "OPENAI_BASE_URL": url + "/v1", "OPENAI_API_KEY": key, "HABIT_ADMIN_KEY": admin, "ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": key,
             "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "PYTHONDONTWRITEBYTECODE": "1",
         }
         try:

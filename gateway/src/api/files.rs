@@ -105,6 +105,7 @@ pub struct FilesQuery {
     #[param(minimum = 1, maximum = 10_000)]
     pub limit: Option<u64>,
     /// By when they were made: newest first unless it says so.
+    #[param(inline)]
     pub order: Option<ListOrder>,
     /// Only what comes after the file with this id.
     pub after: Option<String>,

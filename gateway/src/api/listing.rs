@@ -21,6 +21,7 @@ pub struct ListQuery {
     #[param(minimum = 1, maximum = 100)]
     pub limit: Option<u64>,
     /// By when things were made: newest first unless it says so.
+    #[param(inline)]
     pub order: Option<ListOrder>,
     /// Only what comes after the thing with this id.
     pub after: Option<String>,

@@ -106,12 +106,14 @@ pub struct AttachedQuery {
     #[param(minimum = 1, maximum = 100)]
     pub limit: Option<u64>,
     /// By when they came: newest first unless it says so.
+    #[param(inline)]
     pub order: Option<ListOrder>,
     /// Only what comes after the file with this id.
     pub after: Option<String>,
     /// Only what comes before the file with this id.
     pub before: Option<String>,
     /// Only those in this state.
+    #[param(inline)]
     pub filter: Option<StatusName>,
 }
 
