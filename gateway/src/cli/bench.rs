@@ -17,6 +17,15 @@ pub enum Bench {
         #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
         bind: SocketAddr,
     },
+    /// Run only the floor: a relay that passes bytes on and reads none of them; prints its URL
+    Relay {
+        /// Listen here; port 0 takes a free one
+        #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
+        bind: SocketAddr,
+        /// What stands behind it, by address
+        #[arg(long, value_name = "http://IP:PORT")]
+        upstream: String,
+    },
 }
 
 /// Flags of `bench proxy`.

@@ -1,5 +1,5 @@
 //! `habit bench`: what this gateway (or any other that speaks OpenAI's API) costs. [`proxy`] measures, [`mock`] is the
-//! upstream that it measures with.
+//! upstream that it measures with, [`relay`] the least that any could cost.
 
 use crate::cli::Bench;
 
@@ -8,6 +8,7 @@ mod client;
 mod host;
 mod mock;
 mod proxy;
+mod relay;
 mod report;
 
 /// Runs one benchmark.
@@ -21,6 +22,7 @@ pub async fn run(what: Bench) -> anyhow::Result<()> {
         runtime.block_on(async {
             match what {
                 Bench::Mock { bind } => mock::run(bind).await,
+                Bench::Relay { bind, upstream } => relay::run(bind, &upstream).await,
                 Bench::Proxy(flags) => proxy::run(flags).await,
             }
         })

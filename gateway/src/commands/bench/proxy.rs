@@ -17,6 +17,8 @@ use crate::cli::BenchProxy;
 
 /// The way without a gateway.
 pub const DIRECT: &str = "direct";
+/// The way through a relay that reads nothing: what any gateway on that core costs at least.
+const FLOOR: &str = "bytes only";
 /// Requests that each arm sends before it is measured.
 const WARM_UP: usize = 50;
 /// Requests of one arm before the next has its turn.
@@ -62,6 +64,13 @@ pub async fn run(flags: BenchProxy) -> anyhow::Result<()> {
         pid: None,
         store: false,
     }];
+    let floor = Process::start(gateway_core, &["bench", "relay", "--upstream", &upstream], url_of)?;
+    arms.push(Arm {
+        name: FLOOR.to_owned(),
+        target: Target::new(&floor.line, None, false)?,
+        pid: None,
+        store: false,
+    });
     let own = match flags.no_habit {
         true => None,
         false => Some(Own::start(gateway_core, &upstream)?),
