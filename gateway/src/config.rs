@@ -11,7 +11,7 @@ mod auth;
 mod data;
 mod engine;
 mod load;
-mod memory;
+pub mod memory;
 mod profile;
 mod secret;
 mod server;

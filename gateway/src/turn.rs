@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use habit_engine::{ChatRequest, DeltaStream, EngineError};
 use habit_memory::Scope;
 use habit_memory::context::SourceReport;
+use habit_memory::overflow::{Gone, Left};
 use habit_memory::passage::Passage;
 use tower::util::BoxCloneSyncService;
 use uuid::Uuid;
@@ -15,6 +16,7 @@ use crate::keys::Meter;
 
 pub mod assemble;
 pub mod context;
+pub mod overflow;
 pub mod record;
 pub mod reply;
 pub mod route;
@@ -62,10 +64,14 @@ pub struct Turn {
     pub memory: MemoryMode,
     /// False leaves no trace at all (OpenAI's `store: false`).
     pub store: bool,
+    /// What is wanted where the conversation has outgrown the window.
+    pub overflow: overflow::Overflow,
     /// When the request arrived, in Unix milliseconds, and on the monotonic clock for durations.
     pub asked_at: i64,
     /// See `asked_at`.
     pub arrived: Instant,
+    /// What the overflow layer took out of the messages, for recall.
+    pub gone: Gone,
     /// What the context layer found, for the assemble layer to fit.
     pub passages: Vec<Passage>,
     /// What its key uses, where that is limited.
@@ -91,6 +97,10 @@ pub struct Trace {
     pub injected: Vec<Passage>,
     /// How each context source fared.
     pub sources: Vec<SourceReport>,
+    /// Why the sources went by words alone, if they did.
+    pub words_alone: Option<String>,
+    /// What left the prompt because the conversation outgrew the window.
+    pub left: Option<Left>,
     /// Whether the upstream got the request as it was written, so that its reply may be passed on as it is.
     pub relayed: bool,
     /// Milliseconds from arrival until the engine was asked.
@@ -110,6 +120,17 @@ pub enum TurnError {
 
 /// The whole stack, ready to be called; cheap to clone.
 pub type TurnService = BoxCloneSyncService<Turn, Reply, TurnError>;
+
+/// The share of the window that is kept for the reply when the request names no `max_tokens`: a quarter.
+const REPLY_SHARE: usize = 4;
+
+/// More than this need not be kept for a reply of no stated length, however large the window is.
+const LONG_REPLY: usize = 4096;
+
+/// Tokens that are kept for the reply.
+fn reply_tokens(request: &ChatRequest, window: usize) -> usize {
+    request.max_tokens.unwrap_or((window / REPLY_SHARE).min(LONG_REPLY))
+}
 
 /// Whole milliseconds of a duration.
 fn millis(duration: Duration) -> u64 {

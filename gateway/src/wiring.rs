@@ -32,7 +32,7 @@ use crate::lifecycle::Lifecycle;
 use crate::loader::{Load, Loader};
 use crate::turn::running::Running;
 use crate::turn::stack::{self, Stack};
-use crate::turn::{assemble, context as context_layer, record};
+use crate::turn::{assemble, context as context_layer, overflow, record};
 
 mod own;
 pub mod upstream;
@@ -184,12 +184,19 @@ fn layers(config: &Config, memory: &MemoryParts, engines: &Engines, lifecycle: &
         indexer: Some(memory.indexer.clone()),
         lifecycle: lifecycle.clone(),
     });
+    let may_leave: Arc<dyn Fn(&str) -> bool + Send + Sync> = Arc::new(move |model| fleet.may_see_memory(model));
     let context = context_layer::layer(context_layer::ContextParts {
         slots: Arc::clone(&memory.slots),
         embedder: Arc::clone(&memory.embedder),
         // Half of a source's time: the sources then still have theirs.
         embed_deadline: Duration::from_millis(config.memory.deadline_ms.div_ceil(2)),
-        may_leave: Arc::new(move |model| fleet.may_see_memory(model)),
+        may_leave: Arc::clone(&may_leave),
+    });
+    let overflow = overflow::layer(overflow::OverflowParts {
+        engine: Arc::clone(&engine),
+        recall: config.memory.on && config.memory.overflow == config::memory::Overflow::Recall,
+        memory_tokens: config.memory.tokens,
+        may_leave,
     });
     let assemble = assemble::layer(assemble::AssembleParts {
         engine: Arc::clone(&engine),
@@ -197,6 +204,7 @@ fn layers(config: &Config, memory: &MemoryParts, engines: &Engines, lifecycle: &
     });
     Stack {
         record: Some(record),
+        overflow,
         context: config.memory.on.then_some(context),
         assemble: config.memory.on.then_some(assemble),
         ..Stack::bare(engine)

@@ -227,3 +227,8 @@ async fn documents_of_one_conversation_stay_in_it() {
         assert_eq!(source, there.then_some("inference"), "{turn}");
     }
 }
+
+#[path = "memory_turns/complaints.rs"]
+mod complaints;
+#[path = "memory_turns/overflow.rs"]
+mod overflow;

@@ -12,8 +12,9 @@ use habit_memory::Scope;
 use habit_memory::context::{ContextSource, Options, Recalled, Request};
 use habit_memory::index::{Entry, Index, Owner};
 use habit_memory::indexer::Indexer;
-use habit_memory::interaction::{Interaction, Outcome, Timing};
+use habit_memory::interaction::{Interaction, Lookup, Outcome, Timing};
 use habit_memory::journal::Journal;
+use habit_memory::overflow::Gone;
 use habit_memory::passage::SourceKind;
 use habit_memory::store::lance::LanceIndex;
 use habit_memory::store::sea::SeaJournal;
@@ -172,6 +173,7 @@ async fn request(embedder: &Arc<dyn Embedder>, query: String) -> Request {
         asked_at: 1_800_000_000_000,
         vector: Some(Arc::new(vector)),
         limit: 5,
+        gone: Gone::default(),
     }
 }
 
@@ -271,6 +273,7 @@ fn turn(number: usize) -> Interaction {
         finish_reason: None,
         usage: Usage::default(),
         injected: Vec::new(),
+        lookup: Lookup::default(),
         chain: format!("{number:064x}"),
         timing: Timing::default(),
         error: None,

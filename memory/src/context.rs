@@ -9,10 +9,12 @@ use habit_engine::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::error::MemoryError;
+use crate::overflow::Gone;
 use crate::passage::{Passage, SourceKind};
 use crate::scope::Scope;
 
 mod documents;
+mod left;
 mod options;
 mod recalled;
 
@@ -20,7 +22,7 @@ pub use documents::{inference, persistent};
 pub use options::Options;
 pub use recalled::Recalled;
 
-/// What a source is asked: the turn as the client sent it.
+/// What a source is asked: the turn as the client sent it, but for what left the prompt.
 #[derive(Debug, Clone)]
 pub struct Request {
     /// Who asks, and in which conversation.
@@ -35,6 +37,8 @@ pub struct Request {
     pub vector: Option<Arc<Vec<f32>>>,
     /// Passages at most.
     pub limit: usize,
+    /// What left the prompt, and is not among the messages.
+    pub gone: Gone,
 }
 
 /// Proposes passages.

@@ -23,6 +23,9 @@ use crate::rank::words;
 /// Items that are embedded and written together: one pass of the embedder, one commit of the index.
 const BATCH: u64 = 64;
 
+/// Batches between two looks at how much is pending.
+const COUNT_EVERY: u32 = 32;
+
 /// Commits after which the index is tidied even under load: each leaves a small file that every search opens.
 const TIDY_AFTER: u32 = 64;
 
@@ -53,6 +56,8 @@ pub struct Indexer {
 struct Shared {
     /// Counts calls for a pass; the task publishes which of them it has served.
     asked: AtomicU64,
+    /// The number of the last call that something was recorded before.
+    recorded: AtomicU64,
     wake: Notify,
     lag: AtomicU64,
 }
@@ -70,6 +75,7 @@ impl Indexer {
         // One call is counted from the start: what an earlier run left pending is taken up at once.
         let shared = Arc::new(Shared {
             asked: AtomicU64::new(1),
+            recorded: AtomicU64::new(1),
             wake: Notify::new(),
             lag: AtomicU64::new(0),
         });
@@ -80,6 +86,7 @@ impl Indexer {
             shared: Arc::clone(&shared),
             publish,
             untidy: 0,
+            uncounted: 0,
         };
         let handle = tokio::spawn(async move {
             shutdown.run_until_cancelled_owned(task.run()).await;
@@ -89,14 +96,19 @@ impl Indexer {
 
     /// Says that something was recorded. Never waits.
     pub fn wake(&self) {
-        self.ask();
+        let ticket = self.shared.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        self.shared.recorded.fetch_max(ticket, Ordering::SeqCst);
+        self.shared.wake.notify_one();
     }
 
-    /// Waits until everything that was recorded before this call is indexed; false if that takes longer than
-    /// `deadline`, or if the indexer has stopped.
+    /// Waits until everything is indexed that [`Indexer::wake`] was called for before this call; false if that takes longer
+    /// than `deadline`, or if the indexer has stopped. Where nothing was recorded since, nothing is waited for or read.
     pub async fn caught_up(&self, deadline: Duration) -> bool {
-        let ticket = self.ask();
+        let ticket = self.shared.recorded.load(Ordering::SeqCst);
         let mut done = self.done.clone();
+        if *done.borrow_and_update() >= ticket {
+            return true;
+        }
         let served = tokio::time::timeout(deadline, done.wait_for(|served| *served >= ticket)).await;
         matches!(served, Ok(Ok(_)))
     }
@@ -105,12 +117,6 @@ impl Indexer {
     #[must_use]
     pub fn lag(&self) -> u64 {
         self.shared.lag.load(Ordering::Relaxed)
-    }
-
-    fn ask(&self) -> u64 {
-        let ticket = self.shared.asked.fetch_add(1, Ordering::SeqCst) + 1;
-        self.shared.wake.notify_one();
-        ticket
     }
 }
 
@@ -122,6 +128,8 @@ struct Task {
     publish: watch::Sender<u64>,
     /// Commits since the index was last tidied.
     untidy: u32,
+    /// Batches until what is pending is counted again.
+    uncounted: u32,
 }
 
 impl Task {
@@ -174,18 +182,30 @@ impl Task {
                 self.shared.lag.store(0, Ordering::Relaxed);
                 return Ok(());
             }
-            let left = self
-                .journal
-                .totals()
-                .await
-                .map_or(pending.len() as u64, |totals| totals.pending);
-            self.shared.lag.store(left, Ordering::Relaxed);
+            let lag = self.count(pending.len() as u64).await;
+            self.shared.lag.store(lag, Ordering::Relaxed);
             self.take(&pending).await?;
             self.untidy += 1;
             if self.untidy >= TIDY_AFTER {
                 self.tidy().await;
             }
         }
+    }
+
+    /// How much there is to do, of which a batch was just read. To count all of it is to read all of the journal: done
+    /// once in a while, where there is more than the batch.
+    async fn count(&mut self, batch: u64) -> u64 {
+        if batch < BATCH {
+            self.uncounted = 0;
+            return batch;
+        }
+        let counted = self.shared.lag.load(Ordering::Relaxed);
+        if self.uncounted > 0 && counted > BATCH {
+            self.uncounted -= 1;
+            return counted - BATCH;
+        }
+        self.uncounted = COUNT_EVERY;
+        self.journal.totals().await.map_or(batch, |totals| totals.pending)
     }
 
     async fn take(&self, pending: &[Pending]) -> Result<(), MemoryError> {

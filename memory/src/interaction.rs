@@ -4,6 +4,8 @@ use habit_engine::{FinishReason, Message, Usage};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use crate::context::SourceReport;
+use crate::overflow::Left;
 use crate::passage::Passage;
 use crate::scope::Scope;
 
@@ -48,6 +50,8 @@ pub struct Interaction {
     pub usage: Usage,
     /// What memory added to the prompt.
     pub injected: Vec<Passage>,
+    /// How memory was asked, and what left the prompt for want of room.
+    pub lookup: Lookup,
     /// [`crate::conversation::chain_hash`] of the whole history up to and with this reply: what the next request's
     /// history will hash to if it continues this turn.
     pub chain: String,
@@ -62,6 +66,37 @@ impl Interaction {
     #[must_use]
     pub fn is_recallable(&self) -> bool {
         self.remember && self.outcome != Outcome::Failed
+    }
+}
+
+/// How memory fared in one turn.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Lookup {
+    /// Each source that was asked.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub sources: Vec<SourceReport>,
+    /// Why the search went by words alone, if it did: the embedder was late or failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub words_alone: Option<String>,
+    /// What left the prompt because the conversation outgrew the window.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left: Option<Left>,
+    /// Messages at the conversation's begin that were never asked here: a client brought them along as history.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub brought: usize,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+impl Lookup {
+    /// Whether there is nothing to tell.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
     }
 }
 

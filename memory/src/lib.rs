@@ -3,7 +3,7 @@
 //!
 //! The [`journal`] is the truth (SQL); the [`index`] finds (vectors and words) and is rebuilt from the journal.
 //! Three [`context`] sources read both: recalled turns, persistent documents, documents of one conversation.
-//! [`assembly`] fits what they propose into the model's window. Every read and write takes a [`scope::Scope`].
+//! [`overflow`] makes room where a conversation outgrows the model's window, [`assembly`] fits what they propose into it. Every read and write takes a [`scope::Scope`].
 //!
 //! To add a context source: implement [`context::ContextSource`] in a file of `context/`, run the contract suite over
 //! it, and list it in the gateway's `wiring.rs`. To add a store: implement [`journal::Journal`] or [`index::Index`]
@@ -22,6 +22,7 @@ pub mod indexer;
 pub mod interaction;
 pub mod journal;
 pub mod objects;
+pub mod overflow;
 pub mod passage;
 pub mod rank;
 pub mod scope;

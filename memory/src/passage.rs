@@ -31,6 +31,9 @@ pub struct Passage {
     pub tokens: usize,
     /// Where it comes from, for the reader.
     pub citation: Citation,
+    /// Whether it is a turn that left this very prompt because the conversation outgrew the window.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub returned: bool,
 }
 
 impl Passage {
@@ -52,6 +55,7 @@ impl Passage {
                 at: document.ingested_at,
                 ordinal: chunk.ordinal,
             },
+            returned: false,
         }
     }
 }

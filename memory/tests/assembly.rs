@@ -8,6 +8,9 @@ use habit_memory::passage::{Citation, Passage, SourceKind};
 use proptest::prelude::*;
 use serde_json::json;
 
+#[path = "assembly/overflow.rs"]
+mod overflow;
+
 const WINDOW: usize = 2_048;
 
 fn budget() -> Budget {
@@ -31,6 +34,7 @@ fn note(id: &str, text: &str, score: f32, at: i64) -> Passage {
         score,
         tokens: 0,
         citation,
+        returned: false,
     }
 }
 

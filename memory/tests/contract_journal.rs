@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 use habit_engine::{FinishReason, Message, Role, Usage};
 use habit_memory::documents::{Chunk, Document, Place};
-use habit_memory::interaction::{Interaction, Outcome, Timing};
+use habit_memory::interaction::{Interaction, Lookup, Outcome, Timing};
 use habit_memory::journal::{Journal, Page, Pending, Totals};
+use habit_memory::overflow::Left;
 use habit_memory::passage::{Citation, Passage, SourceKind};
 use habit_memory::store::ram::RamJournal;
 use habit_memory::store::sea::SeaJournal;
@@ -121,7 +122,18 @@ fn turn(scope: &Scope, prompt: &str) -> Interaction {
                 at: 7,
                 ordinal: 0,
             },
+            returned: true,
         }],
+        lookup: Lookup {
+            words_alone: Some("the embedder was late".into()),
+            left: Some(Left {
+                turns: 2,
+                messages: 4,
+                places: vec![(1, 5)],
+            }),
+            brought: 3,
+            ..Lookup::default()
+        },
         chain: format!("chain of {prompt}"),
         timing: Timing {
             first_token_ms: Some(3),

@@ -8,6 +8,7 @@ use sea_orm_migration::sea_orm::DatabaseConnection;
 mod m20261121_000001_journal;
 mod m20261121_000002_objects;
 mod m20261121_000003_key_limits;
+mod m20261121_000004_turn_lookup;
 
 /// All migrations, oldest first.
 pub struct Migrator;
@@ -19,6 +20,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000001_journal::Migration),
             Box::new(m20261121_000002_objects::Migration),
             Box::new(m20261121_000003_key_limits::Migration),
+            Box::new(m20261121_000004_turn_lookup::Migration),
         ]
     }
 }

@@ -11,13 +11,16 @@ use futures::StreamExt;
 use habit_engine::{ChatRequest, Delta, DeltaStream, Engine, EngineError, FinishReason, Priority, Usage};
 use habit_memory::Scope;
 use habit_memory::clock::Clock;
+use habit_memory::overflow::Gone;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
 use tower::ServiceExt;
 use uuid::Uuid;
 
 use super::error::ApiError;
 use crate::app::App;
 use crate::auth::Caller;
+use crate::turn::overflow::Overflow;
 use crate::turn::reply::Collected;
 use crate::turn::{MemoryMode, Reply, Turn, TurnService, route};
 
@@ -80,14 +83,17 @@ impl Asker {
         self.check_model(&caller, &mut request)?;
         request.priority = priority(headers, &request)?;
         request.tenant = caller.key_id;
+        let overflow = truncation(&mut request)?;
         Ok(Turn {
             id: Uuid::now_v7(),
             scope: scope(caller.scope, headers, question.conversation)?,
             request,
             memory: memory_mode(headers)?.unwrap_or(question.memory),
             store: question.store,
+            overflow,
             asked_at: self.clock.now_ms(),
             arrived: Instant::now(),
+            gone: Gone::default(),
             passages: Vec::new(),
             meter: caller.meter,
         })
@@ -170,6 +176,20 @@ fn priority(headers: &HeaderMap, request: &ChatRequest) -> Result<Priority, ApiE
             let other = String::from_utf8_lossy(other).into_owned();
             let message = format!("the header `X-Habit-Priority` must be interactive or background, not `{other}`");
             Err(ApiError::invalid(message, Some("X-Habit-Priority")))
+        }
+    }
+}
+
+/// What the body says of a conversation that outgrows the window: `truncation`, in the words of OpenAI's responses. It is
+/// not the engine's business.
+fn truncation(request: &mut ChatRequest) -> Result<Overflow, ApiError> {
+    match request.extra.remove("truncation") {
+        None | Some(Value::Null) => Ok(Overflow::Configured),
+        Some(Value::String(text)) if text == "auto" => Ok(Overflow::Shorten),
+        Some(Value::String(text)) if text == "disabled" => Ok(Overflow::Refuse),
+        Some(_) => {
+            let message = "`truncation` must be auto or disabled";
+            Err(ApiError::invalid(message, Some("truncation")))
         }
     }
 }

@@ -8,6 +8,7 @@ use axum::extract::{Multipart, Path, Query, State};
 use habit_memory::context::{Request, gather};
 use habit_memory::documents::{Document, Place};
 use habit_memory::index::Removal;
+use habit_memory::overflow::Gone;
 use habit_memory::passage::SourceKind;
 use habit_memory::scope::Scope;
 use uuid::Uuid;
@@ -221,6 +222,7 @@ pub async fn search(
         asked_at: app.clock.now_ms(),
         vector: vectors.into_iter().next().map(Into::into),
         limit,
+        gone: Gone::default(),
     };
     let mut found = gather(&slots, &request).await;
     if let Some(problem) = found.reports.into_iter().find_map(|report| report.problem) {

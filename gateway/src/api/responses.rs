@@ -22,6 +22,7 @@ use super::listing::{ListQuery, Listing};
 use super::{sse, turns};
 use crate::app::App;
 use crate::auth::Caller;
+use crate::turn::overflow;
 use body::{ResponseBody, ResponseError, Status};
 use kept::{Cabinet, Kept};
 use plan::Plan;
@@ -37,7 +38,6 @@ pub mod render;
 pub mod run;
 pub mod style;
 pub mod tools;
-mod truncate;
 pub mod wire;
 
 /// How a response is to be shown.
@@ -120,7 +120,7 @@ pub async fn create(
     if plan.asked.draft.background {
         return plan.in_background(app, asker, caller, headers).await;
     }
-    let question = plan.question(&app)?;
+    let question = plan.question()?;
     let render = async |replies: Replies| {
         let Replies {
             turn,
@@ -264,7 +264,11 @@ pub async fn input_tokens(
     error::Json(body): error::Json<CreateResponse>,
 ) -> Result<Json<InputTokens>, ApiError> {
     let plan = Plan::new(&app, &caller, body).await?;
-    let input_tokens = count_tokens(&app, &plan.request(&app)?)?;
+    let mut request = plan.request()?;
+    if plan.asked.truncation.as_deref() == Some("auto") {
+        overflow::truncate(&*app.engine, &mut request);
+    }
+    let input_tokens = count_tokens(&app, &request)?;
     Ok(Json(InputTokens {
         object: "response.input_tokens",
         input_tokens,

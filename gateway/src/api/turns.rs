@@ -4,8 +4,9 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use habit_engine::{FinishReason, Message};
 use habit_memory::Scope;
+use habit_memory::context::SourceReport;
 use habit_memory::index::Removal;
-use habit_memory::interaction::{Interaction, Outcome};
+use habit_memory::interaction::{Interaction, Lookup, Outcome};
 use habit_memory::journal::Page;
 use habit_memory::passage::{Passage, SourceKind};
 use serde::{Deserialize, Serialize};
@@ -61,8 +62,47 @@ pub struct TurnView {
     pub usage: TurnUsage,
     /// What memory put before the model, in the order in which it was shown.
     pub injected: Vec<PassageView>,
+    /// How memory was asked, and what left the prompt.
+    pub lookup: LookupView,
     /// How long it took.
     pub timing: TurnTiming,
+}
+
+/// How memory fared in a turn.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LookupView {
+    /// The sources that were asked.
+    pub sources: Vec<SourceView>,
+    /// Why the search went by words alone, if it did.
+    pub words_alone: Option<String>,
+    /// What left the prompt because the conversation outgrew the model's window; what came back of it is `returned` in
+    /// `injected`.
+    pub left: Option<LeftView>,
+}
+
+/// How a source fared.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct SourceView {
+    /// The context system.
+    #[schema(value_type = String, example = "recalled")]
+    pub source: SourceKind,
+    /// Passages that it proposed.
+    pub found: usize,
+    /// Milliseconds that it took.
+    pub took_ms: f64,
+    /// Why it contributed nothing, if it was late or failed.
+    pub problem: Option<String>,
+}
+
+/// What left a prompt.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct LeftView {
+    /// Turns; of the present one, a call with its results counts as one.
+    pub turns: usize,
+    /// Messages.
+    pub messages: usize,
+    /// Where they stood among the request's messages, counted from 0: from, and up to but without.
+    pub places: Vec<[usize; 2]>,
 }
 
 /// Tokens of a turn.
@@ -102,6 +142,8 @@ pub struct PassageView {
     pub citation: CitationView,
     /// The passage, verbatim.
     pub text: String,
+    /// Whether it is a turn that left this very prompt for want of room.
+    pub returned: bool,
 }
 
 /// Where a passage comes from.
@@ -162,6 +204,7 @@ impl From<Passage> for PassageView {
             score,
             tokens,
             citation,
+            returned,
         } = passage;
         let citation = CitationView {
             id: citation.id,
@@ -175,6 +218,27 @@ impl From<Passage> for PassageView {
             tokens,
             citation,
             text,
+            returned,
+        }
+    }
+}
+
+impl From<Lookup> for LookupView {
+    fn from(lookup: Lookup) -> Self {
+        let source = |report: SourceReport| SourceView {
+            source: report.source,
+            found: report.found,
+            took_ms: report.took_ms,
+            problem: report.problem,
+        };
+        Self {
+            sources: lookup.sources.into_iter().map(source).collect(),
+            words_alone: lookup.words_alone,
+            left: lookup.left.map(|left| LeftView {
+                turns: left.turns,
+                messages: left.messages,
+                places: left.places.into_iter().map(<[usize; 2]>::from).collect(),
+            }),
         }
     }
 }
@@ -202,6 +266,7 @@ impl From<Interaction> for TurnView {
                 memory_tokens,
             },
             injected: turn.injected.into_iter().map(PassageView::from).collect(),
+            lookup: turn.lookup.into(),
             timing: TurnTiming {
                 first_token_ms: turn.timing.first_token_ms,
                 total_ms: turn.timing.total_ms,

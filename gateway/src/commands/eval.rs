@@ -13,7 +13,8 @@ use habit_memory::Scope;
 use habit_memory::context::{ContextSource, Options, Recalled, Request};
 use habit_memory::eval::dataset::{self, Said, Sample};
 use habit_memory::eval::{DEPTH, Outcome};
-use habit_memory::interaction::{self, Interaction, Timing};
+use habit_memory::interaction::{self, Interaction, Lookup, Timing};
+use habit_memory::overflow::Gone;
 use uuid::Uuid;
 
 use super::progress::{self, Bars};
@@ -188,6 +189,7 @@ fn turn(scope: &Scope, said: &Said) -> Interaction {
         finish_reason: None,
         usage: Usage::default(),
         injected: Vec::new(),
+        lookup: Lookup::default(),
         chain: String::new(),
         timing: Timing::default(),
         error: None,
@@ -303,6 +305,7 @@ async fn found(
         asked_at: samples[number].ended_at(),
         vector: question.vector.clone(),
         limit: DEPTH,
+        gone: Gone::default(),
     };
     let passages = source.passages(&request).await?;
     let ids = passages

@@ -7,6 +7,17 @@ use super::ConfigError;
 /// Passages of one source that a turn may get, at most.
 const MAX_CHUNKS: usize = 10;
 
+/// What becomes of a conversation that has outgrown the model's window.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Overflow {
+    /// Its oldest turns leave the prompt, and come back by recall where they matter.
+    #[default]
+    Recall,
+    /// It is refused: 400, `context_length_exceeded`.
+    Refuse,
+}
+
 /// What is remembered, and how much of it is put before the model.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -25,6 +36,10 @@ pub struct Memory {
     /// Tokens that all of them may take together; never more than a third of the model's window. Small models get
     /// worse, not better, with more than a few thousand.
     pub tokens: usize,
+    /// What becomes of a conversation that outgrows the model's window: `recall` lets its oldest turns leave the prompt and
+    /// come back where they matter, `refuse` answers with an error. Without memory it is always refused. A request can say
+    /// `"truncation": "disabled"`, or `"auto"`.
+    pub overflow: Overflow,
     /// Milliseconds that a source has to answer; a late one contributes nothing to that turn.
     pub deadline_ms: u64,
     /// Megabytes of the index that are kept in memory for quick and exact searches: about 1 for a thousand turns. Of what is
@@ -46,6 +61,7 @@ impl Default for Memory {
             persistent: 4,
             inference: 4,
             tokens: 2000,
+            overflow: Overflow::Recall,
             // Searches take tens of milliseconds; a busy machine that is making another reply takes a few times that.
             deadline_ms: 500,
             index_mb: 512,

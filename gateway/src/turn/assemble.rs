@@ -13,10 +13,7 @@ use habit_memory::assembly::{Budget, assemble};
 use habit_memory::passage::Passage;
 use tower::{Layer, Service};
 
-use super::{Reply, Turn, TurnError};
-
-/// The share of the window that is kept for the reply when the request names no `max_tokens`: a quarter.
-const REPLY_SHARE: usize = 4;
+use super::{Reply, Turn, TurnError, reply_tokens};
 
 /// What the layer needs.
 #[derive(Clone)]
@@ -98,7 +95,7 @@ impl AssembleParts {
         let beside = whole.saturating_sub(counter.count_chat(&turn.request.messages).unwrap_or_default());
         let budget = Budget {
             context_window: window.saturating_sub(beside),
-            reply_tokens: turn.request.max_tokens.unwrap_or(window / REPLY_SHARE),
+            reply_tokens: reply_tokens(&turn.request, window),
             memory_tokens: self.memory_tokens,
         };
         match assemble(&turn.request.messages, passages, &budget, &*counter) {

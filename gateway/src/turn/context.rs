@@ -79,27 +79,32 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let parts = self.parts.clone();
         Box::pin(async move {
-            let Gathered { passages, reports } = parts.look_up(&turn).await;
+            let (Gathered { passages, reports }, words_alone) = parts.look_up(&turn).await;
             turn.passages.extend(passages);
             let mut reply = inner.call(turn).await?;
             reply.trace.sources = reports;
+            reply.trace.words_alone = words_alone;
             Ok(reply)
         })
     }
 }
 
 impl ContextParts {
-    async fn look_up(&self, turn: &Turn) -> Gathered {
+    /// What the sources found, and why they went by words alone, if they did.
+    async fn look_up(&self, turn: &Turn) -> (Gathered, Option<String>) {
         if !turn.memory.reads() || self.slots.iter().all(|slot| slot.chunks == 0) {
-            return Gathered::default();
+            return Default::default();
         }
         if !(self.may_leave)(&turn.request.model) {
-            return self.kept_home();
+            return (self.kept_home(), None);
         }
         let Some(query) = query(turn) else {
-            return Gathered::default();
+            return Default::default();
         };
-        let vector = self.embed(&query).await;
+        let (vector, words_alone) = match self.embed(&query).await {
+            Ok(vector) => (Some(vector), None),
+            Err(why) => (None, Some(why)),
+        };
         let request = Request {
             scope: turn.scope.clone(),
             messages: Arc::new(turn.request.messages.clone()),
@@ -108,17 +113,22 @@ impl ContextParts {
             vector,
             // Each slot has its own limit.
             limit: 0,
+            gone: turn.gone.clone(),
         };
-        gather(&self.slots, &request).await
+        (gather(&self.slots, &request).await, words_alone)
     }
 
-    async fn embed(&self, query: &str) -> Option<Arc<Vec<f32>>> {
+    /// The query's vector, or why there is none.
+    async fn embed(&self, query: &str) -> Result<Arc<Vec<f32>>, String> {
         let embedding = self.embedder.embed(vec![query.to_owned()]);
         match tokio::time::timeout(self.embed_deadline, embedding).await {
-            Ok(Ok(mut vectors)) => vectors.pop().map(Arc::new),
+            Ok(Ok(mut vectors)) => vectors
+                .pop()
+                .map(Arc::new)
+                .ok_or_else(|| "the embedder gave nothing".to_owned()),
             Ok(Err(error)) => {
                 tracing::warn!("recall goes by words alone in this turn: {error}");
-                None
+                Err(error.to_string())
             }
             Err(_) => {
                 let deadline_ms = super::millis(self.embed_deadline);
@@ -126,7 +136,7 @@ impl ContextParts {
                     deadline_ms,
                     "recall goes by words alone in this turn: the embedder was late"
                 );
-                None
+                Err(format!("the embedder gave no vector within {deadline_ms} ms"))
             }
         }
     }

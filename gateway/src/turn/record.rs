@@ -103,6 +103,7 @@ where
 async fn begin(parts: RecordParts, mut turn: Turn) -> Result<(Turn, OpenTurn), TurnError> {
     let located = locate::locate(&*parts.journal, &turn).await;
     if !turn.store {
+        turn.gone.brought = locate::brought(&turn.request.messages);
         if let Ok(Some(id)) = located.map(locate::Located::known) {
             turn.scope = turn.scope.in_conversation(id);
         }
@@ -110,6 +111,7 @@ async fn begin(parts: RecordParts, mut turn: Turn) -> Result<(Turn, OpenTurn), T
     }
     let located = located.map_err(|error| TurnError::Record(error.to_string()))?;
     turn.scope = turn.scope.in_conversation(located.conversation.clone());
+    turn.gone.brought = located.brought;
     let draft = Draft::new(&turn, &located);
     Ok((turn, OpenTurn::new(parts, draft)))
 }

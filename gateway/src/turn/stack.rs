@@ -10,6 +10,7 @@ use tower::util::BoxCloneSyncService;
 use super::TurnService;
 use super::assemble::AssembleLayer;
 use super::context::ContextLayer;
+use super::overflow::{self, OverflowLayer, OverflowParts};
 use super::record::RecordLayer;
 use super::route::Route;
 use super::running::Running;
@@ -19,6 +20,8 @@ use super::running::Running;
 pub struct Stack {
     /// Records turns; see [`super::record::layer`].
     pub record: Option<RecordLayer>,
+    /// Makes room; see [`super::overflow::layer`].
+    pub overflow: OverflowLayer,
     /// Asks memory; see [`super::context::layer`].
     pub context: Option<ContextLayer>,
     /// Fits what memory gave; see [`super::assemble::layer`].
@@ -35,6 +38,7 @@ impl Stack {
     pub fn bare(engine: Arc<dyn Engine>) -> Self {
         Self {
             record: None,
+            overflow: overflow::layer(OverflowParts::without_memory(Arc::clone(&engine))),
             context: None,
             assemble: None,
             engine,
@@ -50,6 +54,8 @@ pub fn build(stack: Stack) -> TurnService {
         // Outermost: it keeps the messages as the client sent them, sees every outcome of the layers below, and
         // finds out which conversation this is before any of them asks memory.
         .option_layer(stack.record)
+        // Before context: what leaves the prompt may be recalled, and what stays may not.
+        .layer(stack.overflow)
         // Before assembly: proposes more than fits, so that assembly has a choice.
         .option_layer(stack.context)
         // Last before the engine: nothing adds to the prompt once it has been measured.

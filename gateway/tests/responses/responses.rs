@@ -333,11 +333,13 @@ async fn formats_probabilities_and_counts() {
 }
 
 #[tokio::test]
-async fn truncation_is_asked_for() {
+async fn truncation_can_be_refused_and_asked_for() {
     let engine = Scripted::default().window(64).reply("ok");
     let (test, key) = with(&engine).await;
     let long = json!([{"role": "user", "content": "x".repeat(300)}, {"role": "user", "content": "short"}]);
-    let reply = test.post(RESPONSES, &key, &json!({"input": long})).await;
+    let reply = test
+        .post(RESPONSES, &key, &json!({"input": long, "truncation": "disabled"}))
+        .await;
     assert_eq!(
         (reply.status, reply.error_code().as_str()),
         (StatusCode::BAD_REQUEST, "context_length_exceeded")

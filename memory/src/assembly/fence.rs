@@ -101,6 +101,7 @@ mod tests {
             score: 1.0,
             tokens: 0,
             citation,
+            returned: false,
         }
     }
 

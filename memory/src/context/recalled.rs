@@ -1,4 +1,5 @@
-//! The first context system, recalled: earlier turns of the same user, from all conversations, verbatim.
+//! The first context system, recalled: earlier turns of the same user, from all conversations, verbatim; and those that left
+//! the prompt of this one.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -7,6 +8,7 @@ use async_trait::async_trait;
 use habit_engine::Role;
 use uuid::Uuid;
 
+use crate::context::left;
 use crate::context::options::{self, normalised, shortened};
 use crate::context::{ContextSource, Options, Request};
 use crate::conversation;
@@ -15,6 +17,7 @@ use crate::index::Index;
 use crate::indexer::Indexer;
 use crate::interaction::Interaction;
 use crate::journal::Journal;
+use crate::overflow::Earlier;
 use crate::passage::{Citation, Passage, SourceKind};
 use crate::rank::words;
 
@@ -27,6 +30,9 @@ const ANSWERED: usize = 400;
 
 /// Turns that are read from the journal at once.
 const READ: usize = 16;
+
+/// Words of a reply that tell which turn it is of: shorter ones are said again and again.
+const TELLING: usize = 5;
 
 /// Share of common content words from which a question counts as the present one asked before.
 const SAME_QUESTION: f32 = 0.6;
@@ -68,14 +74,30 @@ impl ContextSource for Recalled {
             &self.options,
         )
         .await?;
+        let mut near: Vec<(Near<'_>, f32)> = near
+            .into_iter()
+            .map(|(hit, score)| (Near::Turn(hit.id), score))
+            .collect();
+        let left = left::near(request, &self.options).into_iter();
+        near.extend(left.map(|(turn, score)| (Near::Left(turn), score)));
+        // Both are ranked already; a stable sort keeps what is known of a turn before what the client says of it.
+        near.sort_by(|a, b| b.1.total_cmp(&a.1));
         let mut choice = Choice::new(request);
         // The best few are nearly always enough; more are read only where some of them may not be shown.
         for near in near.chunks(request.limit.max(READ)) {
-            let ids: Vec<Uuid> = near.iter().map(|(hit, _)| hit.id).collect();
-            let turns = self.turns(request, &ids).await?;
-            for (hit, score) in near {
-                if let Some(turn) = turns.get(&hit.id) {
-                    choice.consider(turn, *score);
+            let ids = near.iter().filter_map(|(near, _)| match near {
+                Near::Turn(id) => Some(*id),
+                Near::Left(_) => None,
+            });
+            let turns = self.turns(request, &ids.collect::<Vec<Uuid>>()).await?;
+            for (near, score) in near {
+                match near {
+                    Near::Turn(id) => {
+                        if let Some(turn) = turns.get(id) {
+                            choice.consider(Said::of(turn), *score);
+                        }
+                    }
+                    Near::Left(turn) => choice.consider(Said::left(turn, request), *score),
                 }
             }
             if choice.is_full(request.limit) {
@@ -100,43 +122,97 @@ impl Recalled {
     }
 }
 
+/// A turn that is near enough.
+enum Near<'a> {
+    /// One that the journal has.
+    Turn(Uuid),
+    /// One that only the client has.
+    Left(&'a Earlier),
+}
+
+/// What counts of a turn for showing it.
+struct Said<'a> {
+    prompt: &'a str,
+    reply: &'a str,
+    name: Option<&'a str>,
+    citation: Citation,
+}
+
+impl<'a> Said<'a> {
+    fn of(turn: &'a Interaction) -> Self {
+        let asked = turn.messages.iter().rev().find(|message| message.role == Role::User);
+        let label = jiff::Timestamp::from_millisecond(turn.asked_at)
+            .map_or_else(|_| "earlier".to_owned(), |at| at.strftime("%Y-%m-%d").to_string());
+        Self {
+            prompt: &turn.prompt,
+            reply: &turn.reply,
+            name: asked.and_then(|message| message.name.as_deref()),
+            citation: Citation {
+                id: turn.id.to_string(),
+                label,
+                at: turn.asked_at,
+                ordinal: 0,
+            },
+        }
+    }
+
+    fn left(turn: &'a Earlier, request: &Request) -> Self {
+        Self {
+            prompt: &turn.prompt,
+            reply: &turn.reply,
+            name: turn.name.as_deref(),
+            citation: Citation {
+                id: format!("message-{}", turn.place),
+                label: "earlier in this conversation".to_owned(),
+                at: left::at(request, turn),
+                ordinal: 0,
+            },
+        }
+    }
+}
+
 /// What is shown of the turns that are near enough, which come best first: nothing that the model sees anyway, nothing
 /// twice, and, where a statement is there, no earlier askings of the present question: a model that once answered "I don't
 /// know" would be led to say so again.
-struct Choice {
+struct Choice<'a> {
     asked: Vec<String>,
     visible: HashSet<String>,
+    /// The user's words in those that left the prompt.
+    left: HashSet<&'a str>,
     seen: HashSet<String>,
     /// Each with whether it is an earlier asking of the present question.
     chosen: Vec<(Passage, bool)>,
     has_statement: bool,
 }
 
-impl Choice {
-    fn new(request: &Request) -> Self {
+impl<'a> Choice<'a> {
+    fn new(request: &'a Request) -> Self {
         Self {
             asked: words::content(&request.query),
             visible: conversation::visible_texts(&request.messages)
                 .iter()
                 .map(|text| normalised(text))
                 .collect(),
+            left: request.gone.turns.iter().map(|turn| turn.prompt.trim()).collect(),
             seen: HashSet::new(),
             chosen: Vec::new(),
             has_statement: false,
         }
     }
 
-    fn consider(&mut self, turn: &Interaction, score: f32) {
-        let prompt = normalised(&turn.prompt);
-        let hidden = !self.visible.contains(&prompt)
-            && (turn.reply.trim().is_empty() || !self.visible.contains(&normalised(&turn.reply)));
+    fn consider(&mut self, turn: Said<'_>, score: f32) {
+        let prompt = normalised(turn.prompt);
+        let reply = normalised(turn.reply);
+        let tells = reply.split(' ').count() >= TELLING;
+        let hidden = !self.visible.contains(&prompt) && !(tells && self.visible.contains(&reply));
         if !hidden || prompt.is_empty() || !self.seen.insert(prompt) {
             return;
         }
-        let asks = words::only_asks(&turn.prompt);
-        let repeats = asks && alike(&self.asked, &words::content(&turn.prompt));
+        let asks = words::only_asks(turn.prompt);
+        let repeats = asks && alike(&self.asked, &words::content(turn.prompt));
         self.has_statement |= !asks;
-        self.chosen.push((passage(turn, score), repeats));
+        let returned = self.left.contains(turn.prompt.trim());
+        self.chosen.push((passage(turn, score, returned), repeats));
     }
 
     fn is_full(&self, limit: usize) -> bool {
@@ -163,39 +239,26 @@ fn alike(one: &[String], other: &[String]) -> bool {
     all == 0 || common as f32 / all as f32 >= SAME_QUESTION
 }
 
-fn passage(turn: &Interaction, score: f32) -> Passage {
-    let name = turn
-        .messages
-        .iter()
-        .rev()
-        .find(|message| message.role == Role::User)
-        .and_then(|message| message.name.as_deref());
-    let said = shortened(&turn.prompt, SAID);
-    let said = name.map_or(said.clone(), |name| format!("{name}: {said}"));
+fn passage(turn: Said<'_>, score: f32, returned: bool) -> Passage {
+    let said = shortened(turn.prompt, SAID);
+    let said = turn.name.map_or(said.clone(), |name| format!("{name}: {said}"));
     // What someone says of themselves needs no echo: the reply only leads small models astray.
-    let reply = if words::is_about_oneself(&turn.prompt) {
+    let reply = if words::is_about_oneself(turn.prompt) {
         String::new()
     } else {
-        shortened(&turn.reply, ANSWERED)
+        shortened(turn.reply, ANSWERED)
     };
     let text = if reply.is_empty() {
         said
     } else {
         format!("User asked: {said} Assistant answered: {reply}")
     };
-    let label = jiff::Timestamp::from_millisecond(turn.asked_at)
-        .map_or_else(|_| "earlier".to_owned(), |at| at.strftime("%Y-%m-%d").to_string());
-    let citation = Citation {
-        id: turn.id.to_string(),
-        label,
-        at: turn.asked_at,
-        ordinal: 0,
-    };
     Passage {
         text,
         source: SourceKind::Recalled,
         score,
         tokens: 0,
-        citation,
+        citation: turn.citation,
+        returned,
     }
 }

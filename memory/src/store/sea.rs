@@ -260,7 +260,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::*;
-    use crate::interaction::{Outcome, Timing};
+    use crate::interaction::{Lookup, Outcome, Timing};
 
     fn turn(scope: &Scope, letters: usize) -> Interaction {
         Interaction {
@@ -277,6 +277,7 @@ mod tests {
             finish_reason: None,
             usage: Usage::default(),
             injected: Vec::new(),
+            lookup: Lookup::default(),
             chain: String::new(),
             timing: Timing::default(),
             error: None,

@@ -28,6 +28,8 @@ const HOLES: usize = 1_000;
 #[derive(Default)]
 pub struct Shelf {
     items: Vec<Item>,
+    /// What a search reads of each item, apart, because it reads it of many.
+    spots: Vec<Spot>,
     places: HashMap<Uuid, u32>,
     /// The entries of a document; a turn is its own.
     children: HashMap<Uuid, Vec<u32>>,
@@ -46,6 +48,19 @@ pub struct Shelf {
     length: u64,
 }
 
+/// What a search needs of every entry that has one of its words.
+#[derive(Clone, Copy)]
+struct Spot {
+    /// Neighbours in the session, or [`NONE`].
+    before: u32,
+    after: u32,
+    /// Words of the text, as BM25 counts them.
+    length: u32,
+    live: bool,
+    /// Whether it is read from everywhere, not only within one conversation or store.
+    open: bool,
+}
+
 /// An entry without its words and its vector.
 struct Item {
     id: Uuid,
@@ -54,14 +69,8 @@ struct Item {
     conversation: Option<Box<str>>,
     session: u32,
     speaker: Option<u16>,
-    /// Neighbours in the session, or [`NONE`].
-    before: u32,
-    after: u32,
-    /// Words of the text, as BM25 counts them.
-    length: u32,
     words: u32,
     states: bool,
-    live: bool,
 }
 
 impl Shelf {
@@ -81,7 +90,7 @@ impl Shelf {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let postings: usize = self.terms.values().map(|list| 64 + list.capacity() * 8).sum();
-        self.bytes.capacity() + self.items.len() * (size_of::<Item>() + 48) + postings
+        self.bytes.capacity() + self.items.len() * (size_of::<Item>() + size_of::<Spot>() + 48) + postings
     }
 
     /// Adds an entry, in place of the one with its id.
@@ -101,12 +110,15 @@ impl Shelf {
             conversation: entry.owner.conversation.as_deref().map(Into::into),
             session,
             speaker,
+            words: entry.words,
+            states: entry.states,
+        });
+        self.spots.push(Spot {
             before: NONE,
             after: NONE,
             length,
-            words: entry.words,
-            states: entry.states,
             live: true,
+            open: entry.owner.conversation.is_none(),
         });
         self.link(place);
         self.places.insert(entry.id, place);
@@ -140,18 +152,23 @@ impl Shelf {
 
     fn take(&mut self, id: Uuid) {
         let Some(place) = self.places.remove(&id) else { return };
-        let item = &mut self.items[place as usize];
-        item.live = false;
-        let (before, after, parent) = (item.before, item.after, item.parent);
-        let session = item.session as usize;
+        let spot = &mut self.spots[place as usize];
+        spot.live = false;
+        let Spot {
+            before, after, length, ..
+        } = *spot;
+        let (parent, session) = (
+            self.items[place as usize].parent,
+            self.items[place as usize].session as usize,
+        );
         self.live -= 1;
-        self.length -= u64::from(item.length);
+        self.length -= u64::from(length);
         self.orders[session].1.retain(|other| *other != place);
         if before != NONE {
-            self.items[before as usize].after = after;
+            self.spots[before as usize].after = after;
         }
         if after != NONE {
-            self.items[after as usize].before = before;
+            self.spots[after as usize].before = before;
         }
         if let Some(children) = self.children.get_mut(&parent) {
             children.retain(|child| *child != place);
@@ -209,13 +226,13 @@ impl Shelf {
         let before = at.checked_sub(1).map_or(NONE, |at| order[at]);
         let after = order.get(at).copied().unwrap_or(NONE);
         order.insert(at, place);
-        self.items[place as usize].before = before;
-        self.items[place as usize].after = after;
+        self.spots[place as usize].before = before;
+        self.spots[place as usize].after = after;
         if before != NONE {
-            self.items[before as usize].after = place;
+            self.spots[before as usize].after = place;
         }
         if after != NONE {
-            self.items[after as usize].before = place;
+            self.spots[after as usize].before = place;
         }
     }
 
@@ -231,17 +248,19 @@ impl Shelf {
             Vec::with_capacity(self.live * dimensions),
             Vec::with_capacity(self.live),
         );
-        let live = self.items.iter().enumerate().filter(|(_, item)| item.live);
+        let live = self.spots.iter().enumerate().filter(|(_, spot)| spot.live);
         for (kept, (old, _)) in (0..).zip(live) {
             places[old] = kept;
             bytes.extend_from_slice(&self.bytes[old * dimensions..][..dimensions]);
             steps.push(self.steps[old]);
         }
         let moved = |place: u32| if place == NONE { NONE } else { places[place as usize] };
-        self.items.retain(|item| item.live);
-        for item in &mut self.items {
-            item.before = moved(item.before);
-            item.after = moved(item.after);
+        let mut spots = self.spots.iter();
+        self.items.retain(|_| spots.next().is_some_and(|spot| spot.live));
+        self.spots.retain(|spot| spot.live);
+        for spot in &mut self.spots {
+            spot.before = moved(spot.before);
+            spot.after = moved(spot.after);
         }
         self.places.values_mut().for_each(|place| *place = moved(*place));
         for list in self

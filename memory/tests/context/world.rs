@@ -12,8 +12,9 @@ use habit_memory::context::{ContextSource, Options, Recalled, Request, inference
 use habit_memory::documents::{Cut, Document, Place, extract, split};
 use habit_memory::index::Index;
 use habit_memory::indexer::Indexer;
-use habit_memory::interaction::{Interaction, Outcome, Timing};
+use habit_memory::interaction::{Interaction, Lookup, Outcome, Timing};
 use habit_memory::journal::Journal;
+use habit_memory::overflow::Gone;
 use habit_memory::passage::Passage;
 use habit_memory::store::lance::LanceIndex;
 use habit_memory::store::ram::RamJournal;
@@ -134,6 +135,7 @@ impl World {
             finish_reason: None,
             usage: Usage::default(),
             injected: Vec::new(),
+            lookup: Lookup::default(),
             chain: String::new(),
             timing: Timing::default(),
             error: None,
@@ -173,6 +175,7 @@ impl World {
             asked_at: self.now.load(Ordering::Relaxed),
             vector: Some(Arc::new(vector)),
             limit: 5,
+            gone: Gone::default(),
         }
     }
 

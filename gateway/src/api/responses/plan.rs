@@ -17,7 +17,7 @@ use super::render::{Event, Render};
 use super::run::{self, Deltas, Keeper};
 use super::style::Style;
 use super::wire::{Asked, CreateResponse};
-use super::{cabinet, items, response_id, told, truncate};
+use super::{cabinet, items, response_id, told};
 use crate::api::ask::{Asker, Question};
 use crate::api::error::ApiError;
 use crate::app::App;
@@ -54,7 +54,7 @@ impl Plan {
     }
 
     /// The engine's request.
-    pub(super) fn request(&self, app: &App) -> Result<ChatRequest, ApiError> {
+    pub(super) fn request(&self) -> Result<ChatRequest, ApiError> {
         let items: Vec<Value> = self.past.items.iter().chain(&self.asked.items).cloned().collect();
         let mut request = self.asked.request.clone();
         request.messages = items::messages(self.asked.instructions.as_deref(), &items)?;
@@ -62,19 +62,13 @@ impl Plan {
             let message = "the input says nothing to the model; send at least one message";
             return Err(ApiError::invalid(message, Some("input")));
         }
-        if self.asked.truncate {
-            let model = app.engine.resolve(&request.model);
-            if let Some(counter) = app.engine.token_counter(&model) {
-                truncate::fit(&mut request, &*counter);
-            }
-        }
         Ok(request)
     }
 
     /// What the stack is asked.
-    pub(super) fn question(&self, app: &App) -> Result<Question, ApiError> {
+    pub(super) fn question(&self) -> Result<Question, ApiError> {
         Ok(Question {
-            request: self.request(app)?,
+            request: self.request()?,
             store: self.cabinet.is_some(),
             conversation: self.past.thread.clone(),
             memory: MemoryMode::On,
@@ -116,7 +110,7 @@ impl Plan {
         headers: HeaderMap,
     ) -> Result<Response, ApiError> {
         let scope = caller.scope.clone();
-        let mut turn = asker.turn(caller, &headers, self.question(&app)?)?;
+        let mut turn = asker.turn(caller, &headers, self.question()?)?;
         turn.request.priority = Priority::Background;
         let model = app.engine.resolve(&turn.request.model);
         let mut render = self.render(turn.id, turn.asked_at, model);

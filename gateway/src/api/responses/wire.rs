@@ -86,7 +86,8 @@ pub struct CreateResponse {
     pub stream: Option<bool>,
     /// Answer at once, and make the response in the background.
     pub background: Option<bool>,
-    /// `auto` leaves out the oldest items where they don't fit; `disabled`, the default, refuses.
+    /// Where a conversation outgrows the window: `auto` leaves out its oldest turns, `disabled` refuses it. Without it, what
+    /// `memory.overflow` says: by default the oldest turns leave, and come back by recall where they matter.
     pub truncation: Option<String>,
     /// Who asks, in the client's own terms.
     pub user: Option<String>,
@@ -160,8 +161,8 @@ pub struct Asked {
     pub tools: Tools,
     /// The response as far as the request tells; it has no id yet.
     pub draft: ResponseBody,
-    /// Oldest items may be left out.
-    pub truncate: bool,
+    /// `auto`, `disabled`, or whatever the configuration says.
+    pub truncation: Option<String>,
     /// As server-sent events.
     pub stream: bool,
     /// Reasoning goes into summaries.
@@ -190,16 +191,14 @@ impl CreateResponse {
             let message = "a response in the background must be stored to be found: leave `store` out, or `background`";
             return Err(ApiError::invalid(message, Some("background")));
         }
-        let truncate = match self.truncation.as_deref() {
-            None | Some("" | "disabled") => false,
-            Some("auto") => true,
-            Some(_) => {
-                return Err(ApiError::invalid(
-                    "`truncation` must be auto or disabled",
-                    Some("truncation"),
-                ));
-            }
-        };
+        let truncation = self.truncation.filter(|text| !text.is_empty());
+        if truncation
+            .as_deref()
+            .is_some_and(|text| !matches!(text, "auto" | "disabled"))
+        {
+            let message = "`truncation` must be auto or disabled";
+            return Err(ApiError::invalid(message, Some("truncation")));
+        }
         let items = match self.input {
             Some(Input::Text(text)) => vec![items::user_text(&text)],
             Some(Input::Items(items)) => items::normalise(items, "input")?,
@@ -232,6 +231,7 @@ impl CreateResponse {
             ("top_logprobs", (top_logprobs > 0).then(|| json!(top_logprobs))),
             ("reasoning_effort", reasoning.effort.clone().map(Value::String)),
             ("chat_template_kwargs", self.chat_template_kwargs.map(Value::Object)),
+            ("truncation", truncation.clone().map(Value::String)),
             ("user", self.user.clone().map(Value::String)),
             ("prompt_cache_key", self.prompt_cache_key.clone().map(Value::String)),
         ];
@@ -260,7 +260,7 @@ impl CreateResponse {
             tool_choice: self.tool_choice.unwrap_or_else(|| json!("auto")),
             tools: self.tools.unwrap_or_default(),
             top_logprobs,
-            truncation: if truncate { "auto" } else { "disabled" }.to_owned(),
+            truncation: truncation.clone().unwrap_or_else(|| "disabled".to_owned()),
             user: self.user,
             metadata,
             status: Status::InProgress,
@@ -281,7 +281,7 @@ impl CreateResponse {
             conversation,
             tools,
             draft,
-            truncate,
+            truncation,
             stream: self.stream.unwrap_or(false),
             summarise: summary.is_some(),
         })

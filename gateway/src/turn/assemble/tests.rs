@@ -67,6 +67,7 @@ fn passage(text: &str) -> Passage {
         score: 0.5,
         tokens: 0,
         citation,
+        returned: false,
     }
 }
 
@@ -86,6 +87,8 @@ fn ask(model: &str, passages: Vec<Passage>) -> Turn {
         memory: MemoryMode::On,
         store: true,
         asked_at: 0,
+        overflow: crate::turn::overflow::Overflow::Configured,
+        gone: habit_memory::overflow::Gone::default(),
         arrived: Instant::now(),
         passages,
         meter: None,

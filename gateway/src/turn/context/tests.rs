@@ -57,6 +57,7 @@ fn passage() -> Passage {
         score: 0.5,
         tokens: 0,
         citation,
+        returned: false,
     }
 }
 
@@ -145,6 +146,8 @@ fn ask(text: &str) -> Turn {
         memory: MemoryMode::On,
         store: true,
         asked_at: 0,
+        overflow: crate::turn::overflow::Overflow::Configured,
+        gone: habit_memory::overflow::Gone::default(),
         arrived: Instant::now(),
         passages: Vec::new(),
         meter: None,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use habit_engine::{Delta, FinishReason, Message, RawPrompt, Role, Usage};
 use habit_memory::conversation::chain_hash;
-use habit_memory::interaction::{Interaction, Outcome, Timing};
+use habit_memory::interaction::{Interaction, Lookup, Outcome, Timing};
 
 use super::locate::Located;
 use crate::turn::reply::Collected;
@@ -46,6 +46,10 @@ impl Draft {
             finish_reason: None,
             usage: Usage::default(),
             injected: Vec::new(),
+            lookup: Lookup {
+                brought: turn.gone.brought,
+                ..Lookup::default()
+            },
             chain: String::new(),
             timing: Timing::default(),
             error: None,
@@ -63,6 +67,10 @@ impl Draft {
     pub fn answered(&mut self, trace: &Trace) {
         self.interaction.model.clone_from(&trace.model);
         self.interaction.injected.clone_from(&trace.injected);
+        let lookup = &mut self.interaction.lookup;
+        lookup.sources.clone_from(&trace.sources);
+        lookup.words_alone.clone_from(&trace.words_alone);
+        lookup.left.clone_from(&trace.left);
         self.interaction.timing.context_ms = trace.context_ms;
     }
 

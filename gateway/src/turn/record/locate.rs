@@ -18,6 +18,8 @@ pub struct Located {
     pub parent: Option<Uuid>,
     /// How many of the request's messages that turn and those before it hold already.
     pub held: usize,
+    /// Messages at its begin that can't be recalled: a client brought them along, or they were not to be remembered.
+    pub brought: usize,
     /// Whether the conversation was just made up.
     pub new: bool,
 }
@@ -45,10 +47,16 @@ pub async fn locate(journal: &dyn Journal, turn: &Turn) -> Result<Located, Memor
         // A client that names its conversation means that one, whatever else has the same history.
         if named.is_none_or(|named| named == conversation) {
             let conversation = conversation.to_owned();
+            let remembered = parent.remember && turn.memory.writes();
             return Ok(Located {
                 conversation,
                 parent: Some(parent.id),
                 held: history.len(),
+                brought: if remembered {
+                    parent.lookup.brought
+                } else {
+                    history.len()
+                },
                 new: false,
             });
         }
@@ -58,6 +66,7 @@ pub async fn locate(journal: &dyn Journal, turn: &Turn) -> Result<Located, Memor
             conversation: Uuid::now_v7().to_string(),
             parent: None,
             held: 0,
+            brought: brought(&turn.request.messages),
             new: true,
         });
     };
@@ -68,8 +77,17 @@ pub async fn locate(journal: &dyn Journal, turn: &Turn) -> Result<Located, Memor
         conversation: named.to_owned(),
         parent,
         held: 0,
+        brought: brought(&turn.request.messages),
         new: false,
     })
+}
+
+/// How much of these messages is history, if none of it was ever asked here.
+pub fn brought(messages: &[Message]) -> usize {
+    let asked = messages.iter().rposition(|message| message.role == Role::User);
+    let history = asked.unwrap_or(messages.len());
+    let says = messages[..history].iter().any(|message| message.role != Role::System);
+    if says { history } else { 0 }
 }
 
 /// The histories that a recorded turn may end: what comes before the last user message, or before a tool's results.

@@ -114,6 +114,7 @@ fn passage() -> Passage {
         score: 0.5,
         tokens: 2,
         citation,
+        returned: false,
     }
 }
 
@@ -129,6 +130,8 @@ fn ask(messages: Vec<Message>) -> Turn {
         memory: MemoryMode::On,
         store: true,
         asked_at: 1000,
+        overflow: crate::turn::overflow::Overflow::Configured,
+        gone: habit_memory::overflow::Gone::default(),
         arrived: Instant::now(),
         passages: Vec::new(),
         meter: None,

@@ -62,6 +62,8 @@ fn ask(model: &str) -> Turn {
         memory: MemoryMode::On,
         store: true,
         asked_at: 0,
+        overflow: crate::turn::overflow::Overflow::Configured,
+        gone: habit_memory::overflow::Gone::default(),
         arrived: Instant::now(),
         passages: Vec::new(),
         meter: None,

@@ -40,6 +40,8 @@ pub struct Model {
     pub usage: String,
     /// JSON: the passages that were injected.
     pub injected: String,
+    /// JSON: how memory was asked, and what left the prompt; null where there is nothing to tell.
+    pub lookup: Option<String>,
     /// The hash of the history up to and with the reply.
     pub chain: String,
     /// JSON: milliseconds.

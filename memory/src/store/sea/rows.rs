@@ -29,6 +29,11 @@ pub fn from_turn(turn: &Interaction) -> Result<turn::Model, MemoryError> {
         finish_reason: turn.finish_reason.as_ref().map(name).transpose()?,
         usage: json(&turn.usage)?,
         injected: json(&turn.injected)?,
+        lookup: if turn.lookup.is_empty() {
+            None
+        } else {
+            Some(json(&turn.lookup)?)
+        },
         chain: turn.chain.clone(),
         timing: json(&turn.timing)?,
         error: turn.error.clone(),
@@ -55,6 +60,13 @@ pub fn to_turn(row: turn::Model) -> Result<Interaction, MemoryError> {
             .map_err(damaged)?,
         usage: parse(&row.usage).map_err(damaged)?,
         injected: parse(&row.injected).map_err(damaged)?,
+        lookup: row
+            .lookup
+            .as_deref()
+            .map(parse)
+            .transpose()
+            .map_err(damaged)?
+            .unwrap_or_default(),
         timing: parse(&row.timing).map_err(damaged)?,
         model: row.model,
         prompt: row.prompt,

@@ -206,8 +206,8 @@ impl<'a> Legs<'a> {
     /// How often a stem is in each entry and, for less, beside it; `touched` are those where it is.
     fn count(&self, stem: &str, around: bool, counts: &mut [f32], touched: &mut Vec<u32>) {
         for &(place, count) in self.shelf.terms.get(stem).into_iter().flatten() {
-            let item = &self.shelf.items[place as usize];
-            if !item.live {
+            let spot = &self.shelf.spots[place as usize];
+            if !spot.live {
                 continue;
             }
             let mut add = |place: u32, count: f32| {
@@ -219,7 +219,7 @@ impl<'a> Legs<'a> {
             };
             add(place, f32::from(count));
             if around {
-                for neighbour in [item.before, item.after].into_iter().filter(|place| *place != NONE) {
+                for neighbour in [spot.before, spot.after].into_iter().filter(|place| *place != NONE) {
                     add(neighbour, WINDOW * f32::from(count));
                 }
             }
@@ -227,22 +227,26 @@ impl<'a> Legs<'a> {
     }
 
     fn window_length(&self, place: u32, around: bool) -> f32 {
-        let item = &self.shelf.items[place as usize];
+        let spot = &self.shelf.spots[place as usize];
         let of = |place: u32| {
-            let item = self.shelf.items.get(place as usize);
-            item.map_or(0.0, |item| item.length as f32)
+            let spot = self.shelf.spots.get(place as usize);
+            spot.map_or(0.0, |spot| spot.length as f32)
         };
         let beside = if around {
-            WINDOW * (of(item.before) + of(item.after))
+            WINDOW * (of(spot.before) + of(spot.after))
         } else {
             0.0
         };
-        item.length as f32 + beside
+        spot.length as f32 + beside
     }
 
     fn readable(&self, place: u32) -> bool {
+        let spot = &self.shelf.spots[place as usize];
+        if spot.open && self.parents.is_none() {
+            return spot.live;
+        }
         let item = &self.shelf.items[place as usize];
-        item.live
+        spot.live
             && item.conversation.as_deref().is_none_or(|id| Some(id) == self.within)
             && self
                 .parents
@@ -266,6 +270,7 @@ impl<'a> Legs<'a> {
             if !(by_words || cosine.is_some_and(|cosine| cosine >= meaning)) || !self.readable(place as u32) {
                 continue;
             }
+            let spot = &shelf.spots[place];
             let (session_words, session_meaning) = *sessions
                 .entry(item.session)
                 .or_insert_with(|| self.session(item.session));
@@ -281,7 +286,7 @@ impl<'a> Legs<'a> {
                 } else {
                     0.0
                 },
-                around: cosine.map(|_| f32::midpoint(cosine_at(item.before), cosine_at(item.after))),
+                around: cosine.map(|_| f32::midpoint(cosine_at(spot.before), cosine_at(spot.after))),
                 session_words: Some(session_words),
                 session_meaning: cosine.map(|_| session_meaning),
                 words: item.words,
