@@ -16,6 +16,7 @@ pub mod conversations;
 pub mod documents;
 pub mod embeddings;
 pub mod error;
+pub mod file_search;
 pub mod files;
 pub mod generation;
 pub mod health;

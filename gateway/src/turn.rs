@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use habit_engine::{ChatRequest, DeltaStream, EngineError};
 use habit_memory::Scope;
-use habit_memory::context::SourceReport;
+use habit_memory::context::{Slot, SourceReport};
 use habit_memory::overflow::{Gone, Left};
 use habit_memory::passage::Passage;
 use tower::util::BoxCloneSyncService;
@@ -72,6 +72,8 @@ pub struct Turn {
     pub arrived: Instant,
     /// What the overflow layer took out of the messages, for recall.
     pub gone: Gone,
+    /// Sources that the request itself names (`file_search`): they are asked whatever memory may do.
+    pub sources: Vec<Slot>,
     /// What the context layer found, for the assemble layer to fit.
     pub passages: Vec<Passage>,
     /// What its key uses, where that is limited.

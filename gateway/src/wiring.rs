@@ -186,7 +186,11 @@ fn layers(config: &Config, memory: &MemoryParts, engines: &Engines, lifecycle: &
     });
     let may_leave: Arc<dyn Fn(&str) -> bool + Send + Sync> = Arc::new(move |model| fleet.may_see_memory(model));
     let context = context_layer::layer(context_layer::ContextParts {
-        slots: Arc::clone(&memory.slots),
+        slots: if config.memory.on {
+            Arc::clone(&memory.slots)
+        } else {
+            Arc::default()
+        },
         embedder: Arc::clone(&memory.embedder),
         // Half of a source's time: the sources then still have theirs.
         embed_deadline: Duration::from_millis(config.memory.deadline_ms.div_ceil(2)),
@@ -205,8 +209,9 @@ fn layers(config: &Config, memory: &MemoryParts, engines: &Engines, lifecycle: &
     Stack {
         record: Some(record),
         overflow,
-        context: config.memory.on.then_some(context),
-        assemble: config.memory.on.then_some(assemble),
+        // Also where memory is off: a request may name what is to be searched.
+        context: Some(context),
+        assemble: Some(assemble),
         ..Stack::bare(engine)
     }
 }

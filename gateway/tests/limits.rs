@@ -183,6 +183,39 @@ async fn a_key_asks_only_its_models_whatever_they_are_called() {
         .map(|m| m["id"].as_str().unwrap())
         .collect();
     assert_eq!(ids, ["small", "fast"]);
+    let tools = |model: &str| {
+        [
+            ("/v1/tokenize", json!({"model": model, "prompt": "hello"})),
+            ("/v1/detokenize", json!({"model": model, "tokens": [1]})),
+            ("/v1/embeddings", json!({"model": model, "input": "hello"})),
+            (
+                "/v1/rerank",
+                json!({"model": model, "query": "hello", "documents": ["hello"]}),
+            ),
+            ("/v1/responses/input_tokens", json!({"model": model, "input": "hello"})),
+            (
+                "/v1/messages/count_tokens",
+                json!({"model": model, "messages": [{"role": "user", "content": "hello"}]}),
+            ),
+            ("/v1/internal/chat-prompt", hello(model)),
+        ]
+    };
+    for (path, body) in ["large", "cheap"].into_iter().flat_map(tools) {
+        let reply = test.post(path, &key, &body).await;
+        assert_eq!(reply.status, StatusCode::FORBIDDEN, "{path} {body}: {}", reply.text());
+        assert!(reply.text().contains("`large`"), "{path} {body}: {}", reply.text());
+    }
+    // The server's own embedder is a model like others.
+    for (path, body) in ["", "default"].into_iter().flat_map(tools) {
+        let reply = test.post(path, &key, &body).await;
+        let embeds = ["/v1/embeddings", "/v1/rerank"].contains(&path);
+        assert_eq!(
+            reply.status == StatusCode::FORBIDDEN,
+            embeds,
+            "{path} {body}: {}",
+            reply.text()
+        );
+    }
     assert_eq!(test.get("/v1/models/large", &key).await.status, StatusCode::NOT_FOUND);
 }
 

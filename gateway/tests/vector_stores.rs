@@ -1,16 +1,21 @@
 //! Files and vector stores over HTTP: kept byte for byte, read, searched, filtered, expired, and really gone; and never
 //! seen by anyone else.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "what can go wrong here fails the test")]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
-use habit_gateway::testing::TestApp;
+use habit_engine::fleet::{Fleet, Member, MemberOptions};
+use habit_engine::scripted::Scripted;
+use habit_gateway::testing::{Reply, TestApp, request};
 use habit_memory::clock::Clock;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use serde_json::{Value, json};
+
+#[path = "vector_stores/file_search.rs"]
+mod file_search;
 
 const HANDBOOK: &[u8] = b"# Handbook\n\nThe notice period is six weeks.\n\n# Parking\n\nThe garage opens at seven.\n";
 

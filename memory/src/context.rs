@@ -1,6 +1,7 @@
 //! The seam of the three context systems: a [`ContextSource`] proposes passages for a turn. [`gather`] asks all
 //! sources at the same time, each with its deadline; a late or failed one contributes nothing and is reported.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,10 +63,20 @@ pub trait ContextSource: Send + Sync {
 pub struct Slot {
     /// The source.
     pub source: Arc<dyn ContextSource>,
-    /// Passages at most, 0 to 10 (0 is off).
+    /// Passages at most (0 is off).
     pub chunks: usize,
     /// It must answer within this time.
     pub deadline: Duration,
+}
+
+impl fmt::Debug for Slot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Slot")
+            .field("source", &self.source.kind())
+            .field("chunks", &self.chunks)
+            .field("deadline", &self.deadline)
+            .finish()
+    }
 }
 
 /// How a source fared in one turn.

@@ -37,7 +37,7 @@ pub use attach::{Attached, NewFile, Status, Trouble};
 pub use batch::{Batch, BatchStatus};
 pub use filter::{BadFilter, Filter, How};
 pub use search::{Found, Search};
-pub use source::{Finds, StoreSource};
+pub use source::{Findings, Finds, StoreSource};
 
 /// The kind of a store.
 const STORE: &str = "vector_store";
@@ -147,6 +147,8 @@ struct Inner {
     parts: Parts,
     /// Files that are being read now, by team, user and the object's id.
     running: Mutex<HashSet<(String, String, String)>>,
+    /// Stores of which it is known that nothing was left unread by an earlier process, by team, user and id.
+    taken_up: Mutex<HashSet<(String, String, String)>>,
     /// Whoever reads an object to write it changed has this meanwhile.
     changes: tokio::sync::Mutex<()>,
     readers: Semaphore,
@@ -160,6 +162,7 @@ impl VectorStores {
             inner: Arc::new(Inner {
                 parts,
                 running: Mutex::default(),
+                taken_up: Mutex::default(),
                 changes: tokio::sync::Mutex::default(),
                 readers: Semaphore::new(READERS),
             }),

@@ -50,6 +50,20 @@ def a_tool_is_used_and_answered():
 
 
 @check
+def a_tool_use_may_be_cut():
+    asked = dict(model="default", extra_body={"temperature": 0}, tools=[TOOL], tool_choice={"type": "any"})
+    asked |= dict(messages=[{"role": "user", "content": "The weather in Rome?"}])
+    for most, used in ((4, False), (18, True)):
+        made = client.messages.create(max_tokens=most, **asked)
+        with client.messages.stream(max_tokens=most, **asked) as stream:
+            streamed = stream.get_final_message()
+        for message in (made, streamed):
+            assert message.stop_reason == "max_tokens", message
+            assert [block.input for block in message.content if block.type == "tool_use"] == [{}] * used, message
+            assert not any(block.text for block in message.content if block.type == "text"), message
+
+
+@check
 def a_stop_sequence_is_named():
     whole = client.messages.create(messages=HELLO, **BRIEF).content[0].text
     stop = whole.split()[1][:3]

@@ -323,4 +323,17 @@ def what_was_said_is_remembered():
     assert "cello" in raw.parse().choices[0].message.content
 
 
+@check
+def a_forced_call_may_be_cut():
+    asked = dict(model="default", messages=[{"role": "user", "content": "The weather in Rome?"}], tools=[WEATHER], temperature=0)
+    for choice in ("required", {"type": "function", "function": {"name": "get_weather"}}):
+        for most, called in ((4, False), (18, True)):
+            made = client.chat.completions.create(tool_choice=choice, max_tokens=most, **asked).choices[0]
+            assert made.finish_reason == "length" and bool(made.message.tool_calls) == called, made
+            assert not made.message.content, "half of a call is no text"
+            chunks = client.chat.completions.create(tool_choice=choice, max_tokens=most, stream=True, **asked)
+            choices = [chunk.choices[0] for chunk in chunks]
+            assert choices[-1].finish_reason == "length" and not any(one.delta.content for one in choices), choices
+
+
 main()

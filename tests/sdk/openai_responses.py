@@ -57,6 +57,35 @@ def a_function_is_called_and_answered():
 
 
 @check
+def a_call_may_be_cut():
+    asked = dict(model="default", temperature=0, tools=[WEATHER_TOOL], input="The weather in Rome?", tool_choice="required")
+    # Before there is a name there is no call; after that, half of one.
+    for most, kind in ((4, "message"), (18, "function_call")):
+        made = client.responses.create(max_output_tokens=most, **asked)
+        assert made.status == "incomplete" and made.incomplete_details.reason == "max_output_tokens", made
+        [item] = made.output
+        assert item.type == kind and item.status == "incomplete" and not made.output_text, made.output
+        with client.responses.stream(max_output_tokens=most, **asked) as stream:
+            last = list(stream)[-1]
+        assert last.type == "response.incomplete" and last.response.output[0].type == kind, last
+
+
+@check
+def a_format_is_parsed():
+    import pydantic
+
+    class Person(pydantic.BaseModel):
+        name: str
+        age: int
+
+    asked = BRIEF | dict(max_output_tokens=200)
+    made = client.responses.parse(input="Ada is 36 years old.", text_format=Person, **asked)
+    assert made.status == "incomplete" or isinstance(made.output_parsed, Person), made
+    raw = client.responses.with_raw_response.create(input="Say hello.", **BRIEF)
+    assert raw.headers["x-request-id"] and raw.parse().output_text, raw.headers
+
+
+@check
 def a_format_is_kept():
     schema = {"type": "json_schema", "name": "person", "schema": PERSON, "strict": True}
     import json

@@ -1,11 +1,12 @@
 // What openai's JavaScript SDK, and Vercel's AI SDK over OpenAI's Responses, see.
 import { alone, assert, base, key, load, main, refused } from "./checks.mjs";
 
-const { default: OpenAI } = await load("openai");
+const { default: OpenAI, toFile } = await load("openai");
 const { generateText, generateObject, jsonSchema, streamText, tool } = await load("ai");
 const { createOpenAI } = await load("@ai-sdk/openai");
 const client = new OpenAI({ defaultHeaders: alone, maxRetries: 0 });
-const model = createOpenAI({ baseURL: base, apiKey: key, headers: alone }).responses("default");
+const openai = createOpenAI({ baseURL: base, apiKey: key, headers: alone });
+const model = openai.responses("default");
 const brief = { model: "default", temperature: 0, max_output_tokens: 16 };
 const city = jsonSchema({ type: "object", properties: { city: { type: "string", maxLength: 20 } }, required: ["city"], additionalProperties: false });
 
@@ -50,6 +51,26 @@ main({
     const messages = [{ role: "user", content: "Weather in Rome?" }, ...made.response.messages, { role: "tool", content: [result] }];
     const next = await generateText({ model, messages, temperature: 0, maxOutputTokens: 16, maxRetries: 0 });
     assert(next.usage.inputTokens > made.usage.inputTokens || next.text, next);
+  },
+
+  async filesAreSearched() {
+    const store = await client.vectorStores.create({ name: "rules" });
+    const handbook = await toFile(Buffer.from("The notice period is six weeks.\n"), "handbook.md");
+    const file = await client.vectorStores.files.uploadAndPoll(store.id, handbook);
+    assert(file.status === "completed", file);
+    const asked = { ...brief, input: "How long is the notice period?", tools: [{ type: "file_search", vector_store_ids: [store.id] }] };
+    const made = await client.responses.create({ ...asked, include: ["file_search_call.results"] });
+    assert(made.output[0].results[0].text.includes("six weeks"), made.output);
+    assert(made.output[1].content[0].annotations[0].file_id === file.id, made.output[1]);
+    const final = await client.responses.stream(asked).finalResponse();
+    assert(final.output[1].content[0].annotations[0].filename === "handbook.md", final.output);
+    const tools = { file_search: openai.tools.fileSearch({ vectorStoreIds: [store.id] }) };
+    const question = { model, tools, prompt: asked.input, temperature: 0, maxOutputTokens: 16, maxRetries: 0 };
+    const { sources, text } = await generateText(question);
+    assert(text && sources[0].filename === "handbook.md", text, sources);
+    const streamed = streamText(question);
+    await streamed.consumeStream();
+    assert((await streamed.sources)[0].filename === "handbook.md" && (await streamed.text) === text, await streamed.sources);
   },
 
   async theAiSdkMakesObjects() {

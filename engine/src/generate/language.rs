@@ -21,7 +21,7 @@ use super::{
     sampling::Sampler,
     stop::StopMatcher,
     tokens::{ChatTokens, Prompt, TemplateSource},
-    tools::{calls::Calls, dialect::MARKS},
+    tools::{Choice, calls::Calls, dialect::MARKS},
     vocabulary::Vocabulary,
 };
 use crate::{ChatRequest, Delta, EngineError, Sampling, TokenCounter};
@@ -149,10 +149,11 @@ impl Language {
         }
         reply.min_tokens = extras.ending.min_tokens;
         reply.guide = ask.guide;
+        let forced = extras.tools.choice != Choice::Auto;
+        let names: Vec<String> = extras.tools.list.into_iter().map(|tool| tool.name).collect();
         reply.channels = Channels {
             reasoner: ask.thinks.map(|(tags, opened)| Reasoner::new(tags, opened)),
-            calls: (!extras.tools.list.is_empty())
-                .then(|| Calls::new(extras.tools.list.into_iter().map(|tool| tool.name).collect())),
+            calls: (!names.is_empty()).then(|| Calls::new(names).forced(forced)),
         };
         reply.shown = self.shown(&reply.channels, ask.thinks.map(|(tags, _)| tags));
         reply.scores = extras.logprobs.map(|top| Scores::new(top, self.vocabulary.clone()));

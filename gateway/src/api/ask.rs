@@ -11,6 +11,7 @@ use futures::StreamExt;
 use habit_engine::{ChatRequest, Delta, DeltaStream, Engine, EngineError, FinishReason, Priority, Usage};
 use habit_memory::Scope;
 use habit_memory::clock::Clock;
+use habit_memory::context::Slot;
 use habit_memory::overflow::Gone;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
@@ -71,6 +72,8 @@ pub struct Question {
     pub conversation: Option<String>,
     /// What memory may do where the header says nothing: on for conversations, off for raw prompts.
     pub memory: MemoryMode,
+    /// Sources that the request itself names.
+    pub sources: Vec<Slot>,
 }
 
 impl Asker {
@@ -94,6 +97,7 @@ impl Asker {
             asked_at: self.clock.now_ms(),
             arrived: Instant::now(),
             gone: Gone::default(),
+            sources: question.sources,
             passages: Vec::new(),
             meter: caller.meter,
         })

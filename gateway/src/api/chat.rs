@@ -8,9 +8,11 @@ use super::ask::replies::Replies;
 use super::ask::{Asker, Question};
 use super::chat_wire::{ChatChunks, ChatCompletion, ChatCompletionRequest, Parsed};
 use super::error::{ApiError, ErrorBody, Written};
+use super::file_search::FileSearch;
 use super::generation::reply::{Envelope, Tally};
 use super::webui::dialect;
 use super::{relay, sse};
+use crate::app::App;
 use crate::auth::Caller;
 use crate::library::Library;
 use crate::turn::MemoryMode;
@@ -18,7 +20,9 @@ use crate::turn::MemoryMode;
 /// Answers a conversation.
 ///
 /// With memory on, what was said in earlier conversations and what stands in documents is put before the model where
-/// it bears on the last message; `GET /v1/turns/{id}` shows what that was. A client that leaves stops the reply.
+/// it bears on the last message; `GET /v1/turns/{id}` shows what that was. A tool of the type `file_search` searches the
+/// vector stores that it names, and the reply's `annotations` say which files were read. A client that leaves stops the
+/// reply.
 ///
 /// # Errors
 /// In OpenAI's shape, as documented below.
@@ -44,7 +48,7 @@ use crate::turn::MemoryMode;
         )),
         (status = 400, description = "A field is wrong, or the messages are over the model's window", body = ErrorBody),
         (status = 401, description = "The key is missing or wrong", body = ErrorBody),
-        (status = 404, description = "No such model", body = ErrorBody),
+        (status = 404, description = "No such model or vector store", body = ErrorBody),
         (status = 413, description = "The body is too large", body = ErrorBody),
         (status = 415, description = "The body is not JSON", body = ErrorBody),
         (status = 429, description = "All places are taken; see `Retry-After`", body = ErrorBody),
@@ -52,6 +56,7 @@ use crate::turn::MemoryMode;
     ),
 )]
 pub async fn completions(
+    State(app): State<App>,
     State(asker): State<Asker>,
     State(library): State<Library>,
     caller: Caller,
@@ -78,21 +83,24 @@ pub async fn completions(
         _ => n,
     };
     request.verbatim = verbatim.filter(|_| n == 1);
+    let search = FileSearch::taken(&app, &caller, &mut request.extra).await?;
     let logprobs = request.extra.contains_key("logprobs");
     let question = Question {
         request,
         store,
         conversation,
         memory: MemoryMode::On,
+        sources: search.sources(),
     };
     let render = async |mut replies: Replies| {
         let envelope = Envelope::chat(replies.turn, replies.asked_at, replies.trace.model.clone()).tier(tier);
         let mut tally = Tally::new(1, n);
+        let cited = search.cited(&replies.trace.injected);
         if stream {
             if replies.trace.relayed && replies.are_written().await {
                 return Ok(relay::events(replies.pieces, sse::PING_EVERY));
             }
-            let chunks = ChatChunks::new(envelope.chunk(), n, include_usage);
+            let chunks = ChatChunks::new(envelope.chunk(), n, include_usage).citing(cited);
             let events = sse::events(replies.pieces, tally, include_usage, chunks);
             return Ok(sse::response(events, sse::PING_EVERY));
         }
@@ -105,7 +113,7 @@ pub async fn completions(
         for (place, reply) in finished.iter().enumerate() {
             tally.add(place, reply.usage);
         }
-        let whole = ChatCompletion::new(envelope, finished, tally.usage(), logprobs);
+        let whole = ChatCompletion::new(envelope, finished, tally.usage(), logprobs, &cited);
         Ok(axum::Json(whole).into_response())
     };
     let shape = move |deltas| shape.clone().of(deltas);

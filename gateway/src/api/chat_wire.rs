@@ -10,11 +10,13 @@ use utoipa::ToSchema;
 use super::error::ApiError;
 use super::generation::{MOST_CHOICES, SamplingFields, Stop, StreamOptions, check_bias, count, token_limit};
 
+mod annotation;
 mod chunk;
 mod logprobs;
 mod reply;
 mod shapes;
 
+pub use annotation::{Annotation, CitedFile};
 pub use chunk::{ChatChunks, ChatCompletionChunk, ChunkChoice, ChunkDelta};
 pub use logprobs::{ChatLogprobs, TokenLogprobBody, TopLogprobBody};
 pub use reply::{AssistantMessage, ChatCompletion, Choice};
@@ -77,7 +79,8 @@ pub struct ChatCompletionRequest {
     /// Token ids to what is added to their logits, -100 to 100.
     #[schema(value_type = Option<Object>)]
     pub logit_bias: Option<Map<String, Value>>,
-    /// Functions that the model may call, in OpenAI's shape.
+    /// Functions that the model may call, in OpenAI's shape; and `file_search`, with the `vector_store_ids` of the stores to
+    /// search, as in the Responses API.
     #[schema(value_type = Option<Vec<Object>>)]
     pub tools: Option<Vec<Value>>,
     /// `none`, `auto`, `required`, or the function that must be called.

@@ -97,6 +97,7 @@ fn question(parsed: &Parsed, prompt: &RawPrompt) -> Question {
         store: parsed.store,
         conversation: None,
         memory: MemoryMode::Off,
+        sources: Vec::new(),
     }
 }
 

@@ -81,7 +81,7 @@ pub async fn create(
 ) -> Result<Response, ApiError> {
     let stream = body.stream.unwrap_or(false);
     let mut request = body.parse(true)?;
-    let prompt_tokens = tokens_of(&app, &request)?;
+    let prompt_tokens = tokens_of(&app, &caller, &request)?;
     // Clients must name a limit and name the largest that they know: more than fits means as much as fits.
     let window = app.engine.token_counter(&app.engine.resolve(&request.model));
     let window = window.map(|counter| counter.context_window());
@@ -97,6 +97,7 @@ pub async fn create(
         store: true,
         conversation: None,
         memory: MemoryMode::On,
+        sources: Vec::new(),
     };
     let render = async |replies: Replies| {
         let Replies {
@@ -124,10 +125,10 @@ pub async fn create(
 )]
 pub async fn count_tokens(
     State(app): State<App>,
-    _: Caller,
+    caller: Caller,
     error::Json(body): error::Json<CreateMessage>,
 ) -> Result<Json<MessageTokens>, ApiError> {
-    let input_tokens = tokens_of(&app, &body.parse(false)?)?;
+    let input_tokens = tokens_of(&app, &caller, &body.parse(false)?)?;
     Ok(Json(MessageTokens { input_tokens }))
 }
 

@@ -19,6 +19,7 @@ use super::ask::Asker;
 use super::ask::replies::Replies;
 use super::error::{self, ApiError, ErrorBody};
 use super::listing::{ListQuery, Listing};
+use super::tokenize::counter;
 use super::{sse, turns};
 use crate::app::App;
 use crate::auth::Caller;
@@ -87,6 +88,7 @@ pub struct InputTokens {
 /// Answers an input.
 ///
 /// Memory acts as on chat completions. With `previous_response_id` or `conversation` the history need not be sent again.
+/// A tool of the type `file_search` searches the vector stores that it names before the model answers.
 /// With `background` the answer comes at once, and the response is fetched when it is done.
 #[utoipa::path(
     post, path = "/v1/responses", tag = "responses", operation_id = "createResponse",
@@ -102,7 +104,7 @@ pub struct InputTokens {
         )),
         (status = 400, description = "A field is wrong, or the input is over the model's window", body = ErrorBody),
         (status = 401, description = "The key is missing or wrong", body = ErrorBody),
-        (status = 404, description = "No such model, response, conversation or item", body = ErrorBody),
+        (status = 404, description = "No such model, response, conversation, item or vector store", body = ErrorBody),
         (status = 413, description = "The body is too large", body = ErrorBody),
         (status = 415, description = "The body is not JSON", body = ErrorBody),
         (status = 429, description = "All places are taken; see `Retry-After`", body = ErrorBody),
@@ -131,9 +133,11 @@ pub async fn create(
         } = replies;
         let stream = plan.asked.stream;
         let keeper = plan.keeper(&app, trace.conversation.clone());
-        let render = plan.render(turn, asked_at, trace.model);
+        let mut render = plan.render(turn, asked_at, trace.model);
+        let mut begun = render.begin(false);
+        begun.extend(plan.searched(&mut render, &trace.injected));
         let deltas = pieces.map(|(_, piece)| piece).boxed();
-        let events = run::run(render, deltas, keeper, CancellationToken::new());
+        let events = run::run(begun, render, deltas, keeper, CancellationToken::new());
         if stream {
             return Ok(told(run::told(events)));
         }
@@ -268,7 +272,7 @@ pub async fn input_tokens(
     if plan.asked.truncation.as_deref() == Some("auto") {
         overflow::truncate(&*app.engine, &mut request);
     }
-    let input_tokens = count_tokens(&app, &request)?;
+    let input_tokens = count_tokens(&app, &caller, &request)?;
     Ok(Json(InputTokens {
         object: "response.input_tokens",
         input_tokens,
@@ -278,13 +282,9 @@ pub async fn input_tokens(
 /// Tokens of the prompt that a request makes.
 ///
 /// # Errors
-/// 404 if there is no such model; 400 if its template can't express the messages.
-pub fn count_tokens(app: &App, request: &ChatRequest) -> Result<usize, ApiError> {
-    let model = app.engine.resolve(&request.model);
-    let Some(counter) = app.engine.token_counter(&model) else {
-        let available = app.engine.models().into_iter().map(|info| info.id).collect();
-        return Err(habit_engine::EngineError::UnknownModel { model, available }.into());
-    };
+/// As [`counter`]; 400 if the model's template can't express the messages.
+pub fn count_tokens(app: &App, caller: &Caller, request: &ChatRequest) -> Result<usize, ApiError> {
+    let counter = counter(app, caller, &request.model)?;
     Ok(counter.count_request(request)?)
 }
 

@@ -45,6 +45,11 @@ pub trait Render: Send + 'static {
     /// A piece of a reply.
     fn piece(&mut self, reply: usize, delta: Delta) -> Option<Self::Chunk>;
 
+    /// What comes after all of a reply's pieces, before its end.
+    fn end(&mut self, _: usize) -> Option<Self::Chunk> {
+        None
+    }
+
     /// The end of a reply.
     fn finish(&mut self, reply: usize, reason: FinishReason) -> Self::Chunk;
 
@@ -78,6 +83,9 @@ where
             }
             match piece {
                 Ok(Delta::Finish { reason, usage }) => {
+                    if let Some(chunk) = render.end(reply) {
+                        yield data(&chunk);
+                    }
                     yield data(&render.finish(reply, reason));
                     tally.add(reply, usage);
                 }

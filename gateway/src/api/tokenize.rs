@@ -70,14 +70,14 @@ pub struct Detokenized {
 #[utoipa::path(
     post, path = "/v1/tokenize", tag = "models", operation_id = "tokenize", request_body = TokenizeRequest,
     responses((status = 200, body = Tokenized), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 404, body = ErrorBody), (status = 413, body = ErrorBody), (status = 415, body = ErrorBody)),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 413, body = ErrorBody), (status = 415, body = ErrorBody)),
 )]
 pub async fn tokenize(
     State(app): State<App>,
-    _: Caller,
+    caller: Caller,
     Json(body): Json<TokenizeRequest>,
 ) -> Result<axum::Json<Tokenized>, ApiError> {
-    let counter = counter(&app, body.model.as_deref())?;
+    let counter = counter(&app, &caller, body.model.as_deref().unwrap_or_default())?;
     let text = match (body.prompt.or(body.content), body.messages) {
         (Some(text), _) => text,
         (None, Some(messages)) => {
@@ -108,16 +108,16 @@ pub async fn tokenize(
 #[utoipa::path(
     post, path = "/v1/detokenize", tag = "models", operation_id = "detokenize", request_body = DetokenizeRequest,
     responses((status = 200, body = Detokenized), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 404, body = ErrorBody), (status = 413, body = ErrorBody), (status = 415, body = ErrorBody)),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody), (status = 413, body = ErrorBody), (status = 415, body = ErrorBody)),
 )]
 pub async fn detokenize(
     State(app): State<App>,
-    _: Caller,
+    caller: Caller,
     Json(body): Json<DetokenizeRequest>,
 ) -> Result<axum::Json<Detokenized>, ApiError> {
     let missing = || ApiError::invalid("`tokens` is missing; send a list of token ids", Some("tokens"));
     let tokens = body.tokens.ok_or_else(missing)?;
-    let counter = counter(&app, body.model.as_deref())?;
+    let counter = counter(&app, &caller, body.model.as_deref().unwrap_or_default())?;
     // One that can make tokens, but no text of these, has not made them.
     if counter.encode("").is_none() {
         return Err(elsewhere());
@@ -130,8 +130,13 @@ pub async fn detokenize(
     }))
 }
 
-fn counter(app: &App, model: Option<&str>) -> Result<Arc<dyn TokenCounter>, ApiError> {
-    let model = route::resolve(&*app.engine, model.unwrap_or_default());
+/// Counts for a model, by whatever name it is asked for.
+///
+/// # Errors
+/// 403 if the key may not use the model; 404 if there is no such model.
+pub fn counter(app: &App, caller: &Caller, model: &str) -> Result<Arc<dyn TokenCounter>, ApiError> {
+    let model = route::resolve(&*app.engine, model);
+    caller.check_model(&model)?;
     app.engine.token_counter(&model).ok_or_else(|| {
         let available = app.engine.models().into_iter().map(|info| info.id).collect();
         EngineError::UnknownModel { model, available }.into()

@@ -130,8 +130,8 @@ pub struct TurnTiming {
 /// A passage that memory found.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PassageView {
-    /// The context system: `recalled` (earlier turns), `persistent` (documents) or `inference` (documents of this
-    /// conversation).
+    /// The context system: `recalled` (earlier turns), `persistent` (documents), `inference` (documents of this
+    /// conversation) or `stored` (files of vector stores that the request named).
     #[schema(value_type = String, example = "recalled")]
     pub source: SourceKind,
     /// How well it fits, 0 to 1; comparable within one source.

@@ -115,10 +115,10 @@ pub struct WebuiHealth {
 )]
 pub async fn encode(
     State(app): State<App>,
-    _: Caller,
+    caller: Caller,
     Json(body): Json<TextRequest>,
 ) -> Result<axum::Json<Encoded>, ApiError> {
-    let tokens = counter(&app)?.encode(&body.text).ok_or_else(elsewhere)?;
+    let tokens = counter(&app, &caller)?.encode(&body.text).ok_or_else(elsewhere)?;
     let length = tokens.len();
     Ok(axum::Json(Encoded { tokens, length }))
 }
@@ -130,10 +130,10 @@ pub async fn encode(
 )]
 pub async fn decode(
     State(app): State<App>,
-    _: Caller,
+    caller: Caller,
     Json(body): Json<TokensRequest>,
 ) -> Result<axum::Json<Decoded>, ApiError> {
-    let text = counter(&app)?.decode(&body.tokens).ok_or_else(elsewhere)?;
+    let text = counter(&app, &caller)?.decode(&body.tokens).ok_or_else(elsewhere)?;
     Ok(axum::Json(Decoded { text }))
 }
 
@@ -144,10 +144,10 @@ pub async fn decode(
 )]
 pub async fn token_count(
     State(app): State<App>,
-    _: Caller,
+    caller: Caller,
     Json(body): Json<TextRequest>,
 ) -> Result<axum::Json<TokenCount>, ApiError> {
-    let length = counter(&app)?.count(&body.text);
+    let length = counter(&app, &caller)?.count(&body.text);
     Ok(axum::Json(TokenCount { length }))
 }
 
@@ -183,6 +183,7 @@ pub async fn logits(
         store: false,
         conversation: None,
         memory: MemoryMode::Off,
+        sources: Vec::new(),
     };
     let turn = asker.turn(caller, &headers, question)?;
     let (reply, ..) = whole(asker.ask(turn).await?.deltas).await?;
@@ -201,13 +202,12 @@ pub async fn logits(
 )]
 pub async fn chat_prompt(
     State(app): State<App>,
-    _: Caller,
+    caller: Caller,
     Json(mut body): Json<ChatCompletionRequest>,
 ) -> Result<axum::Json<ChatPrompt>, ApiError> {
     dialect::apply(&mut body, &app.library)?;
     let request = body.parse()?.request;
-    let model = app.engine.resolve(&request.model);
-    let counter = app.engine.token_counter(&model).ok_or_else(elsewhere)?;
+    let counter = super::tokenize::counter(&app, &caller, &request.model)?;
     let prompt = counter.render(&request)?.ok_or_else(elsewhere)?;
     Ok(axum::Json(ChatPrompt { prompt }))
 }
@@ -256,8 +256,9 @@ pub async fn health(_: Caller) -> axum::Json<WebuiHealth> {
 }
 
 /// Counts for the default model.
-fn counter(app: &App) -> Result<Arc<dyn TokenCounter>, ApiError> {
+fn counter(app: &App, caller: &Caller) -> Result<Arc<dyn TokenCounter>, ApiError> {
     let model = app.engine.resolve("");
+    caller.check_model(&model)?;
     let none = || ApiError::unavailable("no model is loaded; load one and try again");
     app.engine.token_counter(&model).ok_or_else(none)
 }

@@ -1,12 +1,15 @@
 //! Asks memory what it knows about what is asked now: all sources at the same time, each with its deadline. What they
-//! propose travels in [`Turn::passages`] to the assemble layer; how they fared is in the trace. Never fails a turn.
+//! propose travels in [`Turn::passages`] to the assemble layer; how they fared is in the trace.
+//!
+//! Memory never fails a turn. Sources that the request names itself are asked also where memory is off, and refused
+//! where what they find may not go to the model.
 
 use std::sync::Arc;
 use std::task::{self, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use habit_engine::{Embedder, Role};
+use habit_engine::{Embedder, EngineError, Role};
 use habit_memory::context::{Gathered, Request, Slot, SourceReport, gather};
 use tower::{Layer, Service};
 
@@ -19,7 +22,7 @@ const QUERY_CHARS: usize = 1000;
 /// What the layer needs.
 #[derive(Clone)]
 pub struct ContextParts {
-    /// The sources that are switched on, with their limits.
+    /// Memory's sources that are switched on, with their limits.
     pub slots: Arc<[Slot]>,
     /// Turns the query into a vector, once for all sources.
     pub embedder: Arc<dyn Embedder>,
@@ -79,7 +82,7 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let parts = self.parts.clone();
         Box::pin(async move {
-            let (Gathered { passages, reports }, words_alone) = parts.look_up(&turn).await;
+            let (Gathered { passages, reports }, words_alone) = parts.look_up(&turn).await?;
             turn.passages.extend(passages);
             let mut reply = inner.call(turn).await?;
             reply.trace.sources = reports;
@@ -90,21 +93,34 @@ where
 }
 
 impl ContextParts {
-    /// What the sources found, and why they went by words alone, if they did.
-    async fn look_up(&self, turn: &Turn) -> (Gathered, Option<String>) {
-        if !turn.memory.reads() || self.slots.iter().all(|slot| slot.chunks == 0) {
-            return Default::default();
+    /// What the sources found, and why memory's went by words alone, if they did.
+    async fn look_up(&self, turn: &Turn) -> Result<(Gathered, Option<String>), TurnError> {
+        let reads = turn.memory.reads() && self.slots.iter().any(|slot| slot.chunks > 0);
+        if !reads && turn.sources.is_empty() {
+            return Ok((Gathered::default(), None));
         }
         if !(self.may_leave)(&turn.request.model) {
-            return (self.kept_home(), None);
+            return if turn.sources.is_empty() {
+                Ok((self.kept_home(), None))
+            } else {
+                Err(kept_here())
+            };
         }
         let Some(query) = query(turn) else {
-            return Default::default();
+            return Ok((Gathered::default(), None));
         };
-        let (vector, words_alone) = match self.embed(&query).await {
-            Ok(vector) => (Some(vector), None),
+        // Stores make their own vectors: they may be asked for other words.
+        let vector = if reads {
+            self.embed(&query).await.map(Some)
+        } else {
+            Ok(None)
+        };
+        let (vector, words_alone) = match vector {
+            Ok(vector) => (vector, None),
             Err(why) => (None, Some(why)),
         };
+        let own = self.slots.iter().filter(|_| reads);
+        let slots: Vec<Slot> = turn.sources.iter().chain(own).cloned().collect();
         let request = Request {
             scope: turn.scope.clone(),
             messages: Arc::new(turn.request.messages.clone()),
@@ -115,7 +131,7 @@ impl ContextParts {
             limit: 0,
             gone: turn.gone.clone(),
         };
-        (gather(&self.slots, &request).await, words_alone)
+        Ok((gather(&slots, &request).await, words_alone))
     }
 
     /// The query's vector, or why there is none.
@@ -156,6 +172,16 @@ impl ContextParts {
             reports: reports.collect(),
         }
     }
+}
+
+/// The answer to a request that names files for a model that they may not go to.
+fn kept_here() -> TurnError {
+    let message = "file_search finds what is not sent to the outside upstream that serves this model; name another \
+                   model, leave the tool out, or allow it with memory = true in the upstream's [[upstreams]] entry";
+    TurnError::Engine(EngineError::Rejected {
+        message: message.to_owned(),
+        param: Some("tools".to_owned()),
+    })
 }
 
 /// What is looked for: the last user message, cut to [`QUERY_CHARS`]. `None` if nothing is asked.

@@ -5,6 +5,7 @@
 mod bad_input;
 mod chat_command;
 mod crash;
+mod crash_files;
 mod documents;
 mod process;
 mod remembered;

@@ -1,6 +1,7 @@
 //! The work of reading a file into a store: extract, cut, journal, wait for the index. It may be done again from the
 //! start at any time, and finds out by itself that its file was taken out or stopped meanwhile.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -45,6 +46,20 @@ impl VectorStores {
             stores.running().remove(&name);
         };
         Some(self.parts().tasks.spawn(work))
+    }
+
+    /// Goes on with what an earlier process left unread of a store: who searches it need not know of that.
+    pub(super) async fn take_up(&self, scope: &Scope, store: &str) -> Result<(), MemoryError> {
+        let name = (scope.team().to_owned(), scope.user().to_owned(), store.to_owned());
+        let known = || self.inner.taken_up.lock().unwrap_or_else(PoisonError::into_inner);
+        if known().contains(&name) {
+            return Ok(());
+        }
+        for attached in self.all_attached(scope, store).await? {
+            self.begin(scope, &attached);
+        }
+        known().insert(name);
+        Ok(())
     }
 
     async fn work(&self, scope: &Scope, attached: &Attached) {

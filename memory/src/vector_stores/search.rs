@@ -60,6 +60,7 @@ impl VectorStores {
     pub async fn search(&self, scope: &Scope, stores: &[String], search: &Search) -> Result<Vec<Found>, MemoryError> {
         for store in stores {
             self.touch(scope, store).await?;
+            self.take_up(scope, store).await?;
         }
         let queries: Vec<&String> = search.queries.iter().filter(|query| !query.trim().is_empty()).collect();
         let vectors = self.vectors(&queries).await;

@@ -10,8 +10,17 @@ use crate::context::{ContextSource, Request};
 use crate::error::MemoryError;
 use crate::passage::{Passage, SourceKind};
 
-/// What a source has found, for whoever renders the reply.
-pub type Finds = Arc<Mutex<Vec<Found>>>;
+/// What a source looked for and found, for whoever renders the reply.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Findings {
+    /// What was looked for; nothing until it was asked.
+    pub queries: Vec<String>,
+    /// What was found, best first; `None` until the search is done, and if it failed.
+    pub found: Option<Vec<Found>>,
+}
+
+/// Findings as they come.
+pub type Finds = Arc<Mutex<Findings>>;
 
 /// Some stores, searched as one.
 pub struct StoreSource {
@@ -52,12 +61,20 @@ impl ContextSource for StoreSource {
             search.queries.push(request.query.clone());
         }
         search.limit = search.limit.min(request.limit);
+        self.note(|findings| findings.queries.clone_from(&search.queries));
         let found = self.stores.search(&request.scope, &self.ids, &search).await?;
         let passages = found
             .iter()
             .map(|found| Passage::of_chunk(SourceKind::Stored, &found.document, &found.chunk, found.score))
             .collect();
-        *self.finds.lock().unwrap_or_else(PoisonError::into_inner) = found;
+        self.note(|findings| findings.found = Some(found));
         Ok(passages)
+    }
+}
+
+impl StoreSource {
+    /// Nothing panics with the lock held.
+    fn note(&self, change: impl FnOnce(&mut Findings)) {
+        change(&mut self.finds.lock().unwrap_or_else(PoisonError::into_inner));
     }
 }

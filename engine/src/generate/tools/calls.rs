@@ -23,6 +23,8 @@ pub(crate) struct Calls {
     held: String,
     /// Nothing but white space has come.
     fresh: bool,
+    /// Calls are all that there may be.
+    forced: bool,
 }
 
 /// What encloses a call.
@@ -83,7 +85,14 @@ impl Calls {
             place: Place::Text,
             held: String::new(),
             fresh: true,
+            forced: false,
         }
+    }
+
+    /// For a reply that is kept to calls: what was cut before it became one is no text.
+    pub(crate) fn forced(mut self, forced: bool) -> Self {
+        self.forced = forced;
+        self
     }
 
     /// Calls so far.
@@ -102,7 +111,7 @@ impl Calls {
         let rest = std::mem::take(&mut self.held);
         let after_calls = self.count > 0 && rest.trim().is_empty();
         match self.place {
-            Place::Text | Place::Head { .. } if !after_calls => push_text(segments, &rest),
+            Place::Text | Place::Head { .. } if !after_calls && !self.forced => push_text(segments, &rest),
             _ => push_marks(segments, rest.len()),
         }
     }
@@ -436,6 +445,28 @@ mod tests {
             "\n ",
         ] {
             assert_eq!(found(text), (text.to_owned(), Vec::new()));
+        }
+    }
+
+    #[test]
+    fn half_of_a_forced_call_is_no_text() {
+        for cut in [
+            "<tool",
+            "<tool_call>\n{\"name\": \"lo",
+            "{\"name\": \"look\", \"param",
+            "[TOOL_CALLS]",
+        ] {
+            for (forced, wanted) in [(true, ""), (false, cut)] {
+                let mut calls = Calls::new(vec!["look".to_owned()]).forced(forced);
+                let mut segments = Vec::new();
+                calls.push(cut, &mut segments);
+                calls.finish(&mut segments);
+                let text = |segment: &Segment| match segment {
+                    Segment::Text(text) => Some(text.clone()),
+                    _ => None,
+                };
+                assert_eq!(segments.iter().filter_map(text).collect::<String>(), wanted, "{cut}");
+            }
         }
     }
 

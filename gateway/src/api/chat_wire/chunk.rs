@@ -5,7 +5,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use super::annotation::Annotation;
 use super::logprobs::ChatLogprobs;
+use crate::api::file_search::Cited;
 use crate::api::generation::reply::{Envelope, UsageBody};
 use crate::api::sse::Render;
 
@@ -52,6 +54,9 @@ pub struct ChunkDelta {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<Object>)]
     pub tool_calls: Vec<Value>,
+    /// The files that were read for the reply; all of them in the chunk before its last.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub annotations: Vec<Annotation>,
 }
 
 /// Makes chunks of deltas.
@@ -59,6 +64,8 @@ pub struct ChunkDelta {
 pub struct ChatChunks {
     envelope: Envelope,
     usage_later: bool,
+    /// The files that were read.
+    cited: Vec<Cited>,
     replies: Vec<InTheMaking>,
 }
 
@@ -69,6 +76,8 @@ struct InTheMaking {
     logprobs: Vec<TokenLogprob>,
     /// Tool calls so far.
     calls: usize,
+    /// Characters of its text so far.
+    characters: usize,
 }
 
 impl ChatChunks {
@@ -78,8 +87,15 @@ impl ChatChunks {
         Self {
             envelope,
             usage_later,
+            cited: Vec::new(),
             replies: vec![InTheMaking::default(); replies],
         }
+    }
+
+    /// For replies for which these files were read.
+    #[must_use]
+    pub fn citing(self, cited: Vec<Cited>) -> Self {
+        Self { cited, ..self }
     }
 
     fn chunk(&self, choices: Vec<ChunkChoice>) -> ChatCompletionChunk {
@@ -119,10 +135,13 @@ impl Render for ChatChunks {
 
     fn piece(&mut self, index: usize, delta: Delta) -> Option<ChatCompletionChunk> {
         let delta = match delta {
-            Delta::Text(text) => ChunkDelta {
-                content: Some(text),
-                ..ChunkDelta::default()
-            },
+            Delta::Text(text) => {
+                self.replies.get_mut(index)?.characters += text.chars().count();
+                ChunkDelta {
+                    content: Some(text),
+                    ..ChunkDelta::default()
+                }
+            }
             Delta::Reasoning(text) => ChunkDelta {
                 reasoning_content: Some(text),
                 ..ChunkDelta::default()
@@ -139,6 +158,15 @@ impl Render for ChatChunks {
             Delta::Written(_) | Delta::StopString(_) | Delta::Finish { .. } => return None,
         };
         Some(self.choice(index, delta, None))
+    }
+
+    fn end(&mut self, index: usize) -> Option<ChatCompletionChunk> {
+        let annotations = Annotation::all(&self.cited, self.replies.get(index)?.characters);
+        let delta = ChunkDelta {
+            annotations,
+            ..ChunkDelta::default()
+        };
+        (!delta.annotations.is_empty()).then(|| self.choice(index, delta, None))
     }
 
     fn finish(&mut self, index: usize, reason: FinishReason) -> ChatCompletionChunk {

@@ -5,8 +5,10 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::annotation::Annotation;
 use super::logprobs::ChatLogprobs;
 use crate::api::ask::replies::Finished;
+use crate::api::file_search::Cited;
 use crate::api::generation::reply::{Envelope, UsageBody};
 
 /// A whole reply.
@@ -51,13 +53,16 @@ pub struct AssistantMessage {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<Object>)]
     pub tool_calls: Vec<Value>,
+    /// The files that were read for it, with the tool `file_search`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub annotations: Vec<Annotation>,
 }
 
 impl ChatCompletion {
-    /// Finished replies to one question.
+    /// Finished replies to one question, for which these files were read.
     #[must_use]
-    pub fn new(envelope: Envelope, replies: Vec<Finished>, usage: Usage, logprobs: bool) -> Self {
-        let choice = |(index, finished)| Choice::new(index, finished, logprobs);
+    pub fn new(envelope: Envelope, replies: Vec<Finished>, usage: Usage, logprobs: bool, cited: &[Cited]) -> Self {
+        let choice = |(index, finished)| Choice::new(index, finished, logprobs, cited);
         Self {
             envelope,
             choices: replies.into_iter().enumerate().map(choice).collect(),
@@ -67,8 +72,9 @@ impl ChatCompletion {
 }
 
 impl Choice {
-    fn new(index: usize, finished: Finished, logprobs: bool) -> Self {
+    fn new(index: usize, finished: Finished, logprobs: bool, cited: &[Cited]) -> Self {
         let Finished { reply, reason, .. } = finished;
+        let annotations = Annotation::all(cited, reply.text.chars().count());
         let content = (!reply.text.is_empty() || reply.tool_calls.is_empty()).then_some(reply.text);
         Self {
             index,
@@ -78,6 +84,7 @@ impl Choice {
                 refusal: None,
                 reasoning_content: (!reply.reasoning.is_empty()).then_some(reply.reasoning),
                 tool_calls: reply.tool_calls,
+                annotations,
             },
             logprobs: logprobs.then(|| ChatLogprobs::new(reply.logprobs)),
             finish_reason: reason.unwrap_or(habit_engine::FinishReason::Stop).as_str(),

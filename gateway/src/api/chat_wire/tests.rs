@@ -269,7 +269,7 @@ fn a_whole_reply_is_openais() {
         reason: Some(FinishReason::Stop),
         usage,
     };
-    let body = serde_json::to_string(&ChatCompletion::new(envelope(), vec![reply], usage, false)).unwrap();
+    let body = serde_json::to_string(&ChatCompletion::new(envelope(), vec![reply], usage, false, &[])).unwrap();
     let expected = concat!(
         r#"{"id":"chatcmpl-00000000000000000000000000000000","object":"chat.completion","created":1700000000,"#,
         r#""model":"m","system_fingerprint":"fp_habit_0.1.0","choices":[{"index":0,"message":{"role":"assistant","content":"Hé 🐕","refusal":null},"#,
@@ -291,7 +291,7 @@ fn content_is_null_beside_tool_calls_only() {
             reason: Some(FinishReason::ToolCalls),
             usage: Usage::default(),
         };
-        let reply = ChatCompletion::new(envelope(), vec![reply], Usage::default(), false);
+        let reply = ChatCompletion::new(envelope(), vec![reply], Usage::default(), false, &[]);
         serde_json::to_value(&reply).unwrap()["choices"][0]["message"].clone()
     };
     let with_calls = message(calls);

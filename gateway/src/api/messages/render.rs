@@ -184,10 +184,11 @@ fn whole(block: Block) -> Value {
         Kind::Text => json!({"type": "text", "text": text}),
         Kind::Reasoning => json!({"type": "thinking", "thinking": text, "signature": ""}),
         Kind::Call { id, name } => {
-            // Arguments that are no JSON were cut, or made by an upstream that enforces nothing: shown as they are.
             let input = match serde_json::from_str::<Value>(&text) {
                 Ok(input @ Value::Object(_)) => input,
-                _ if text.trim().is_empty() => json!({}),
+                // Half of an object is none: `stop_reason` says that it was cut.
+                _ if text.trim().is_empty() || text.trim_start().starts_with('{') => json!({}),
+                // Made by an upstream that enforces nothing: shown as it is.
                 _ => json!({"arguments": text}),
             };
             json!({"type": "tool_use", "id": id, "name": name, "input": input})

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::response::{IntoResponse, Response};
 use futures::{Stream, StreamExt};
 use habit_engine::{ChatRequest, Priority};
+use habit_memory::passage::Passage;
 use http::header::HeaderMap;
 use serde_json::Value;
 use uuid::Uuid;
@@ -13,13 +14,14 @@ use uuid::Uuid;
 use super::background::Pen;
 use super::body::{ResponseBody, Status};
 use super::kept::{self, Cabinet, Past};
-use super::render::{Event, Render};
+use super::render::{Event, Render, search_item};
 use super::run::{self, Deltas, Keeper};
 use super::style::Style;
 use super::wire::{Asked, CreateResponse};
 use super::{cabinet, items, response_id, told};
 use crate::api::ask::{Asker, Question};
 use crate::api::error::ApiError;
+use crate::api::file_search::FileSearch;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::turn::MemoryMode;
@@ -30,6 +32,7 @@ pub(super) struct Plan {
     pub(super) asked: Asked,
     past: Past,
     cabinet: Option<Cabinet>,
+    search: FileSearch,
 }
 
 impl Plan {
@@ -50,7 +53,13 @@ impl Plan {
             let message = "this server keeps nothing, so a response in the background would never be found";
             return Err(ApiError::invalid(message, Some("background")));
         }
-        Ok(Self { asked, past, cabinet })
+        let search = FileSearch::new(app, caller, &asked.tools.file_search).await?;
+        Ok(Self {
+            asked,
+            past,
+            cabinet,
+            search,
+        })
     }
 
     /// The engine's request.
@@ -72,6 +81,7 @@ impl Plan {
             store: self.cabinet.is_some(),
             conversation: self.past.thread.clone(),
             memory: MemoryMode::On,
+            sources: self.search.sources(),
         })
     }
 
@@ -97,8 +107,16 @@ impl Plan {
         let style = Style {
             summarise: self.asked.summarise,
             custom: self.asked.tools.custom.clone(),
+            cited: Vec::new(),
         };
         Render::new(response, style)
+    }
+
+    /// The searches that were made before the model begins, and what of them it is shown.
+    pub(super) fn searched(&self, render: &mut Render, injected: &[Passage]) -> Vec<Event> {
+        let findings = self.search.findings().into_iter();
+        let items = findings.map(|findings| search_item(findings, self.asked.show_results));
+        render.searched(items.collect(), self.search.cited(injected))
     }
 
     /// Answers at once; a task of the process makes the response.
@@ -109,7 +127,7 @@ impl Plan {
         caller: Caller,
         headers: HeaderMap,
     ) -> Result<Response, ApiError> {
-        let scope = caller.scope.clone();
+        let (scope, stream) = (caller.scope.clone(), self.asked.stream);
         let mut turn = asker.turn(caller, &headers, self.question()?)?;
         turn.request.priority = Priority::Background;
         let model = app.engine.resolve(&turn.request.model);
@@ -129,6 +147,8 @@ impl Plan {
             let deltas: Deltas = match pen.cancel().run_until_cancelled(asker.ask(turn)).await {
                 None => futures::stream::pending().boxed(),
                 Some(Ok(reply)) => {
+                    let found = self.searched(&mut render, &reply.trace.injected);
+                    found.into_iter().for_each(|event| pen.write(event));
                     keeper.thread = keeper.thread.or(reply.trace.conversation);
                     reply.deltas.map(|item| item.map_err(ApiError::from)).boxed()
                 }
@@ -141,7 +161,7 @@ impl Plan {
             write(pen, run::told(events)).await;
         };
         drop(app.lifecycle.spawn(async move { hard.run_until_cancelled(work).await }));
-        if self.asked.stream {
+        if stream {
             return Ok(told(run.follow(0)));
         }
         Ok(Json(queued).into_response())

@@ -8,13 +8,15 @@ use serde_json::{Value, json};
 
 use super::body::{IncompleteDetails, ResponseBody, ResponseError, Status};
 use super::items::new_id;
-use super::style::{Style, custom_input, logprobs, text_part};
+use super::style::{Style, custom_input, logprobs};
 use crate::api::blocks::{Block, Blocks, End, Kind, Step};
 use crate::api::error::ApiError;
 
 mod replay;
+mod searches;
 
 pub use replay::replay;
+pub use searches::search_item;
 
 /// One event.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,7 +57,7 @@ impl Place<'_> {
 }
 
 impl Render {
-    /// For this response, which has its id and model, and as output what is there before the model begins.
+    /// For this response, which has its id and model.
     #[must_use]
     pub fn new(response: ResponseBody, style: Style) -> Self {
         Self {
@@ -84,7 +86,6 @@ impl Render {
     /// The first events; of a response in the background also that it waits.
     pub fn begin(&mut self, queued: bool) -> Vec<Event> {
         let mut events = Vec::new();
-        let made = std::mem::take(&mut self.response.output);
         if queued {
             self.response.status = Status::Queued;
             events.push(self.whole("response.created"));
@@ -94,18 +95,6 @@ impl Render {
             events.push(self.whole("response.created"));
         }
         events.push(self.whole("response.in_progress"));
-        for item in made {
-            let output = self.response.output.len();
-            events.push(self.event(
-                "response.output_item.added",
-                json!({"output_index": output, "item": item}),
-            ));
-            events.push(self.event(
-                "response.output_item.done",
-                json!({"output_index": output, "item": item}),
-            ));
-            self.response.output.push(item);
-        }
         events
     }
 
@@ -245,10 +234,14 @@ impl Render {
         let item = self.item.clone();
         let place = Place { item: &item, output };
         let text = &block.text;
+        let mut told = match (&block.kind, edge) {
+            (Kind::Text, Edge::End) => self.annotations(text, &place),
+            _ => Vec::new(),
+        };
         let events = match (&block.kind, edge) {
             (Kind::Text, Edge::Begin) => vec![(
                 "response.content_part.added",
-                json!({"content_index": 0, "part": text_part("", Vec::new())}),
+                json!({"content_index": 0, "part": self.style.text_part("", Vec::new())}),
             )],
             (Kind::Text, Edge::End) => {
                 let tokens = block.logprobs.clone();
@@ -259,7 +252,7 @@ impl Render {
                     ),
                     (
                         "response.content_part.done",
-                        json!({"content_index": 0, "part": text_part(text, tokens)}),
+                        json!({"content_index": 0, "part": self.style.text_part(text, tokens)}),
                     ),
                 ]
             }
@@ -306,10 +299,9 @@ impl Render {
                 )]
             }
         };
-        events
-            .into_iter()
-            .map(|(kind, fields)| self.event(kind, place.with(fields)))
-            .collect()
+        let events = events.into_iter();
+        told.extend(events.map(|(kind, fields)| self.event(kind, place.with(fields))));
+        told
     }
 
     fn whole(&mut self, kind: &'static str) -> Event {

@@ -52,14 +52,16 @@ impl Keeper {
 /// What happens: an event, or the failure with the event that tells of it.
 pub type Happening = Result<Event, Box<(ApiError, Event)>>;
 
-/// The events of a response, from the first to the last. `cancel` ends it early. Dropping the stream drops the reply.
+/// The events of a response, from those of its begin to the last. `cancel` ends it early. Dropping the stream drops the
+/// reply.
 pub fn run(
-    mut render: Render,
+    begun: Vec<Event>,
+    render: Render,
     deltas: Deltas,
     keeper: Keeper,
     cancel: CancellationToken,
 ) -> impl Stream<Item = Happening> + Send {
-    let begun = futures::stream::iter(render.begin(false).into_iter().map(Ok));
+    let begun = futures::stream::iter(begun.into_iter().map(Ok));
     begun.chain(go_on(render, deltas, keeper, cancel))
 }
 

@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use crate::api::blocks::{Block, Kind};
 use crate::api::chat_wire::TokenLogprobBody;
+use crate::api::file_search::Cited;
 
 /// How items are shown.
 #[derive(Debug, Clone, Default)]
@@ -13,6 +14,8 @@ pub struct Style {
     pub summarise: bool,
     /// Names of tools that take a text.
     pub custom: Vec<String>,
+    /// The files that texts rest on.
+    pub cited: Vec<Cited>,
 }
 
 impl Style {
@@ -44,7 +47,7 @@ impl Style {
         let text = &block.text;
         match &block.kind {
             Kind::Text => json!({"id": id, "type": "message", "status": status, "role": "assistant",
-                "content": [text_part(text, block.logprobs.clone())]}),
+                "content": [self.text_part(text, block.logprobs.clone())]}),
             Kind::Reasoning if self.summarise => json!({"id": id, "type": "reasoning", "status": status,
                 "summary": [{"type": "summary_text", "text": text}], "encrypted_content": null}),
             Kind::Reasoning => json!({"id": id, "type": "reasoning", "status": status, "summary": [],
@@ -55,11 +58,25 @@ impl Style {
                 "call_id": call, "name": name, "arguments": text}),
         }
     }
+
+    /// The part that a message's text is.
+    pub(super) fn text_part(&self, text: &str, tokens: Vec<TokenLogprob>) -> Value {
+        json!({"type": "output_text", "text": text, "annotations": self.annotations(text), "logprobs": logprobs(tokens)})
+    }
+
+    /// What a text rests on. Which of its words are from where, the model does not say: it is noted at the text's end.
+    pub(super) fn annotations(&self, text: &str) -> Vec<Value> {
+        let index = text.chars().count();
+        let cited = self.cited.iter().filter(|_| index > 0);
+        cited
+            .map(|Cited { file, name }| json!({"type": "file_citation", "file_id": file, "filename": name, "index": index}))
+            .collect()
+    }
 }
 
-/// The part that a message's text is.
-pub(super) fn text_part(text: &str, tokens: Vec<TokenLogprob>) -> Value {
-    json!({"type": "output_text", "text": text, "annotations": [], "logprobs": logprobs(tokens)})
+/// A search of files of which nothing is there yet.
+pub(super) fn opened_search(item: &Value) -> Value {
+    json!({"id": item["id"], "type": item["type"], "status": "in_progress", "queries": [], "results": null})
 }
 
 /// Probabilities in OpenAI's JSON.

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::api::error::ApiError;
+use crate::api::file_search::FILE_SEARCH;
 
 /// Tools that run elsewhere than with the client, and that a model here can do without: unless one is demanded, it is
 /// only never called.
@@ -30,8 +31,8 @@ pub struct Tools {
     pub functions: Vec<Value>,
     /// Names of those that take a text instead of arguments.
     pub custom: Vec<String>,
-    /// `file_search` tools, which this server runs itself.
-    pub file_search: Vec<Value>,
+    /// `file_search` tools, which this server runs itself, each with its place in the request.
+    pub file_search: Vec<(String, Value)>,
     /// Chat completions' `tool_choice`.
     pub choice: Option<Value>,
 }
@@ -84,7 +85,7 @@ impl Tools {
                     "function": {"name": name, "description": description, "parameters": input}}));
                 self.custom.push(name.to_owned());
             }
-            "file_search" => self.file_search.push(tool.clone()),
+            FILE_SEARCH => self.file_search.push((param.to_owned(), tool.clone())),
             kind if FOREIGN.contains(&kind) => tracing::debug!(tool = kind, "a tool that is not run here is left out"),
             kind => {
                 let message =
@@ -102,8 +103,14 @@ impl Tools {
         match (choice, choice["type"].as_str()) {
             (Value::Null, _) => {}
             (Value::String(word), _) => match word.as_str() {
-                "none" | "auto" => self.choice = Some(choice.clone()),
-                "required" if self.functions.is_empty() && self.file_search.is_empty() => {
+                "auto" => self.choice = Some(choice.clone()),
+                "none" => {
+                    self.file_search.clear();
+                    self.choice = Some(choice.clone());
+                }
+                // The search is made before the model begins: that is the call.
+                "required" if !self.file_search.is_empty() => self.choice = Some(json!("auto")),
+                "required" if self.functions.is_empty() => {
                     return Err(wrong(
                         "`tool_choice` asks for a call, but there are no functions in `tools`".to_owned(),
                     ));
@@ -120,12 +127,11 @@ impl Tools {
                 self.choice = Some(json!({"type": "function", "function": {"name": name}}));
             }
             (_, Some("allowed_tools")) => {
-                let allowed: Vec<&str> = choice["tools"]
-                    .as_array()
-                    .into_iter()
-                    .flatten()
-                    .filter_map(|tool| tool["name"].as_str())
-                    .collect();
+                let listed = || choice["tools"].as_array().into_iter().flatten();
+                if !listed().any(|tool| tool["type"] == FILE_SEARCH) {
+                    self.file_search.clear();
+                }
+                let allowed: Vec<&str> = listed().filter_map(|tool| tool["name"].as_str()).collect();
                 for name in &allowed {
                     self.known(name)?;
                 }
@@ -140,7 +146,7 @@ impl Tools {
                 };
             }
             // The search is done before the model answers, whether it is demanded or not.
-            (_, Some("file_search")) if !self.file_search.is_empty() => {}
+            (_, Some(FILE_SEARCH)) if !self.file_search.is_empty() => {}
             (_, Some(kind)) => {
                 return Err(wrong(format!("`tool_choice` demands `{kind}`, which is not run here")));
             }

@@ -17,6 +17,9 @@ const MOST_TOP_LOGPROBS: i64 = 20;
 /// In `include`: the probabilities of the text's tokens.
 const LOGPROBS: &str = "message.output_text.logprobs";
 
+/// In `include`: what file searches have found.
+const RESULTS: &str = "file_search_call.results";
+
 /// The body of `POST /v1/responses`. A null is the same as an absent field; fields that are not listed are ignored.
 #[derive(Debug, Clone, Default, Deserialize, ToSchema)]
 pub struct CreateResponse {
@@ -30,7 +33,7 @@ pub struct CreateResponse {
     pub previous_response_id: Option<String>,
     /// The conversation that this response is part of.
     pub conversation: Option<ConversationRef>,
-    /// Functions that the model may call.
+    /// Functions that the model may call; and `file_search`, with the `vector_store_ids` of the stores to search.
     #[schema(value_type = Option<Vec<Object>>)]
     pub tools: Option<Vec<Value>>,
     /// `none`, `auto`, `required`, or an object that names a function.
@@ -75,7 +78,7 @@ pub struct CreateResponse {
     /// The likeliest tokens to give for each token, 0 to 20.
     #[schema(minimum = 0, maximum = 20)]
     pub top_logprobs: Option<i64>,
-    /// What else the response should hold, such as `message.output_text.logprobs`.
+    /// What else the response should hold: `message.output_text.logprobs`, `file_search_call.results`.
     pub include: Option<Vec<String>>,
     /// Up to 16 pairs of texts that come back with the response.
     #[schema(value_type = Option<Object>)]
@@ -167,6 +170,8 @@ pub struct Asked {
     pub stream: bool,
     /// Reasoning goes into summaries.
     pub summarise: bool,
+    /// What file searches have found is shown.
+    pub show_results: bool,
 }
 
 impl CreateResponse {
@@ -284,6 +289,7 @@ impl CreateResponse {
             truncation,
             stream: self.stream.unwrap_or(false),
             summarise: summary.is_some(),
+            show_results: include.iter().any(|one| one == RESULTS),
         })
     }
 

@@ -90,6 +90,7 @@ fn ask(model: &str, passages: Vec<Passage>) -> Turn {
         overflow: crate::turn::overflow::Overflow::Configured,
         gone: habit_memory::overflow::Gone::default(),
         arrived: Instant::now(),
+        sources: Vec::new(),
         passages,
         meter: None,
     }

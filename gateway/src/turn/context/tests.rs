@@ -149,6 +149,7 @@ fn ask(text: &str) -> Turn {
         overflow: crate::turn::overflow::Overflow::Configured,
         gone: habit_memory::overflow::Gone::default(),
         arrived: Instant::now(),
+        sources: Vec::new(),
         passages: Vec::new(),
         meter: None,
     }

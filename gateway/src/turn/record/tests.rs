@@ -133,6 +133,7 @@ fn ask(messages: Vec<Message>) -> Turn {
         overflow: crate::turn::overflow::Overflow::Configured,
         gone: habit_memory::overflow::Gone::default(),
         arrived: Instant::now(),
+        sources: Vec::new(),
         passages: Vec::new(),
         meter: None,
     }

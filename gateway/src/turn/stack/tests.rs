@@ -65,6 +65,7 @@ fn ask(model: &str) -> Turn {
         overflow: crate::turn::overflow::Overflow::Configured,
         gone: habit_memory::overflow::Gone::default(),
         arrived: Instant::now(),
+        sources: Vec::new(),
         passages: Vec::new(),
         meter: None,
     }

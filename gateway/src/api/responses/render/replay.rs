@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{Edge, Event, Render, Style};
 use crate::api::blocks::{Block, Kind};
+use crate::api::file_search::Cited;
 use crate::api::responses::body::{ResponseBody, Status};
 
 /// The events of a response that is kept, as if it were made now: texts come in one piece.
@@ -19,6 +20,7 @@ pub fn replay(response: ResponseBody) -> Vec<Event> {
     let style = Style {
         summarise,
         custom: custom.collect(),
+        cited: Vec::new(),
     };
     let begun = ResponseBody {
         status: Status::InProgress,
@@ -51,6 +53,7 @@ impl Render {
             name: text(&item["name"]),
         };
         let whole = match item["type"].as_str().unwrap_or_default() {
+            "file_search_call" => return self.search(item.clone()),
             "message" => Some((Kind::Text, text(&item["content"][0]["text"]))),
             "reasoning" if self.style.summarise => Some((Kind::Reasoning, text(&item["summary"][0]["text"]))),
             "reasoning" => Some((Kind::Reasoning, text(&item["content"][0]["text"]))),
@@ -58,6 +61,7 @@ impl Render {
             "custom_tool_call" => Some((call(), text(&item["input"]))),
             _ => None,
         };
+        self.style.cited = cited(&item["content"][0]["annotations"]);
         let output = self.response.output.len();
         let mut events = Vec::new();
         match whole {
@@ -90,4 +94,14 @@ impl Render {
         self.response.output.push(item.clone());
         events
     }
+}
+
+/// The files of a text's annotations.
+fn cited(annotations: &Value) -> Vec<Cited> {
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let one = |annotation: &Value| Cited {
+        file: text(&annotation["file_id"]),
+        name: text(&annotation["filename"]),
+    };
+    annotations.as_array().into_iter().flatten().map(one).collect()
 }
