@@ -144,6 +144,27 @@ async fn streams_tell_of_the_search_and_of_what_is_cited() {
 }
 
 #[tokio::test]
+async fn whatever_memory_may_do() {
+    for on in [true, false] {
+        let engine = Scripted::default().reply("Six weeks.");
+        let builder = TestApp::builder().engine(Arc::new(engine.clone()));
+        let test = builder.config(|config| config.memory.on = on).build().await;
+        let key = test.key("acme", "ann").await;
+        let file = keep(&test, &key, "handbook.md", HANDBOOK).await;
+        let id = store(&test, &key, &[&file]).await;
+        let said = json!({"messages": [{"role": "user", "content": "The notice period is what I asked about."}]});
+        test.post(CHAT, &key, &said).await;
+        test.indexed().await;
+        let reply = test.post(CHAT, &key, &chat(&json!([tool(&id)]))).await;
+        let note = &reply.json()["choices"][0]["message"]["annotations"][0];
+        assert_eq!(note["file_id"], json!(file), "{}", reply.text());
+        let prompt = engine.requests().pop().unwrap().messages.pop().unwrap().text();
+        assert!(prompt.contains("six weeks"), "{prompt}");
+        assert_eq!(prompt.contains("what I asked about"), on, "{prompt}");
+    }
+}
+
+#[tokio::test]
 async fn in_the_background_too() {
     let engine = Scripted::default().reply("Six weeks.");
     let (test, key, file, id) = start(&engine).await;
