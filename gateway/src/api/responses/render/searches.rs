@@ -1,12 +1,12 @@
 //! File searches of a response: their items, their events, and the files that the text cites.
 
+use habit_memory::vector_stores::{Findings, Found};
 use serde_json::{Value, json};
 
 use super::{Event, Place, Render};
 use crate::api::file_search::Cited;
 use crate::api::responses::items::new_id;
 use crate::api::responses::style::opened_search;
-use habit_memory::vector_stores::{Findings, Found};
 
 /// The item of a search that was made. `results` shows what it found.
 #[must_use]
