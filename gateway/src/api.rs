@@ -23,6 +23,7 @@ pub mod health;
 pub mod keys;
 pub mod listing;
 pub mod loading;
+pub mod memories;
 pub mod messages;
 pub mod models;
 pub mod relay;

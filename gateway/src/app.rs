@@ -5,10 +5,12 @@ use std::sync::Arc;
 use axum::extract::FromRef;
 use habit_engine::{Embedder, Engine};
 use habit_memory::clock::Clock;
+use habit_memory::consent::Consents;
 use habit_memory::context::Slot;
 use habit_memory::index::Index;
 use habit_memory::indexer::Indexer;
 use habit_memory::journal::Journal;
+use habit_memory::memories::Memories;
 use habit_memory::objects::Objects;
 use habit_memory::vector_stores::VectorStores;
 
@@ -79,6 +81,10 @@ pub struct MemoryParts {
     pub index: Arc<dyn Index>,
     /// Responses, conversations and other small things of users.
     pub objects: Arc<dyn Objects>,
+    /// What is known of users, and what they do with it.
+    pub memories: Memories,
+    /// Who is not to be remembered.
+    pub consents: Arc<dyn Consents>,
     /// Files of users, and the stores that they are searched in.
     pub stores: VectorStores,
     /// Text to vectors.

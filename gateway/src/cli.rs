@@ -11,9 +11,11 @@ use crate::config::{Config, ConfigError, Sources};
 
 mod bench;
 mod eval;
+mod memory;
 
 pub use bench::{Bench, BenchProxy, Cores, Through};
 pub use eval::Eval;
+pub use memory::Memory;
 
 const EXAMPLES: &str = "\
 Start here:
@@ -79,6 +81,9 @@ pub enum Command {
     /// List, search and delete documents
     #[command(subcommand)]
     Documents(Documents),
+    /// Show, change, forget, export and erase what is known of a user
+    #[command(subcommand)]
+    Memory(Memory),
     /// List, fetch and add models
     #[command(subcommand)]
     Models(Models),

@@ -13,6 +13,7 @@ pub mod documents;
 pub mod eval;
 pub mod ingest;
 pub mod keys;
+pub mod memory;
 pub mod models;
 pub mod progress;
 pub mod reindex;
@@ -32,6 +33,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Ask(flags) => ask::run(&common, flags).await?,
         Command::Ingest(flags) => return ingest::run(&common, flags).await,
         Command::Documents(what) => documents::run(&common, what).await?,
+        Command::Memory(what) => memory::run(&common, what).await?,
         Command::Models(what) => models::run(&common, what).await?,
         Command::Keys(what) => keys::run(&common, what).await?,
         Command::Reindex(target) => reindex::run(&common, target).await?,

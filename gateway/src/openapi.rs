@@ -38,6 +38,10 @@ pub(crate) fn head() -> OpenApi {
             "documents",
             "What a user, a team or a conversation gave memory to read.",
         ),
+        (
+            "memories",
+            "What is known of a user: facts with their history, everything told or erased, and opt-outs.",
+        ),
         ("administration", "Keys of a team, and the index; for admin keys."),
         (
             "webui",

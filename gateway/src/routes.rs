@@ -9,8 +9,8 @@ use utoipa_axum::routes;
 
 use crate::api::error::ApiError;
 use crate::api::{
-    admin, chat, completions, conversations, documents, embeddings, files, health, keys, loading, messages, models,
-    rerank, responses, tokenize, turns, vector_stores, webui,
+    admin, chat, completions, conversations, documents, embeddings, files, health, keys, loading, memories, messages,
+    models, rerank, responses, tokenize, turns, vector_stores, webui,
 };
 use crate::app::App;
 use crate::{http as stack, openapi};
@@ -62,6 +62,19 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(documents::list, documents::upload, documents::clear))
         .routes(routes!(documents::get, documents::delete))
         .routes(routes!(documents::search))
+        .routes(routes!(memories::add, memories::list, memories::delete_all))
+        .routes(routes!(
+            memories::get,
+            memories::update,
+            memories::patch,
+            memories::delete
+        ))
+        .routes(routes!(memories::history))
+        .routes(routes!(memories::search))
+        .routes(routes!(memories::whole::forget))
+        .routes(routes!(memories::whole::export))
+        .routes(routes!(memories::whole::erase))
+        .routes(routes!(memories::whole::rules, memories::whole::set_rule))
         .routes(routes!(files::list, files::upload))
         .routes(routes!(files::get, files::delete))
         .routes(routes!(files::content))

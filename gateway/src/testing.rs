@@ -8,7 +8,7 @@
     reason = "test code, though not in a test module: what can't go wrong in a test is unwrapped"
 )]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,10 +22,13 @@ use habit_engine::{Embedder, Engine};
 use habit_memory::clock::{Clock, SystemClock};
 use habit_memory::index::Index;
 use habit_memory::journal::Journal;
+use habit_memory::objects::Objects;
+use habit_memory::store::lance::LanceIndex;
 use habit_memory::store::ram::RamJournal;
 use habit_memory::store::ram_index::RamIndex;
 use habit_memory::store::ram_objects::RamObjects;
 use habit_memory::store::sea::SeaJournal;
+use habit_memory::store::shelves::Shelves;
 use http::{Method, Request, StatusCode};
 use http_body_util::BodyExt;
 use serde_json::Value;
@@ -33,7 +36,7 @@ use tower::ServiceExt;
 use uuid::Uuid;
 
 use crate::app::App;
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::engines::Engines;
 use crate::keys::{KeyStore, NewKey};
 use crate::lifecycle::Lifecycle;
@@ -53,6 +56,7 @@ pub struct TestAppBuilder {
     clock: Arc<dyn Clock>,
     memory: bool,
     auth: bool,
+    on_disk: bool,
 }
 
 /// An application over doubles.
@@ -63,7 +67,7 @@ pub struct TestApp {
     pub router: Router,
     /// Its keys, also with `without_auth`.
     pub keys: KeyStore,
-    _dir: TempDir,
+    dir: TempDir,
 }
 
 /// What came back.
@@ -109,6 +113,7 @@ impl Default for TestAppBuilder {
             clock: Arc::new(SystemClock),
             memory: true,
             auth: true,
+            on_disk: false,
         }
     }
 }
@@ -179,18 +184,40 @@ impl TestAppBuilder {
         Self { auth: false, ..self }
     }
 
+    /// Memory in a folder, on the stores that are used outside of tests.
+    #[must_use]
+    pub fn on_disk(self) -> Self {
+        Self { on_disk: true, ..self }
+    }
+
     /// Puts it together.
     pub async fn build(self) -> TestApp {
         let dir = TempDir::new();
         let database = SeaJournal::open(&dir.0.join("habit.db")).await.unwrap();
         let keys = KeyStore::new(database.connection(), Arc::new(SystemClock));
-        let index = self
-            .index
-            .unwrap_or_else(|| Arc::new(RamIndex::new(self.embedder.dimensions())));
+        let embedder = &self.embedder;
+        let index = match self.index {
+            Some(index) => index,
+            None if self.on_disk => {
+                let folder = config::index_path(&dir.0);
+                let index = LanceIndex::open(folder, embedder.dimensions(), embedder.id())
+                    .await
+                    .unwrap();
+                Arc::new(Shelves::new(Arc::new(index), embedder.dimensions(), 1 << 24))
+            }
+            None => Arc::new(RamIndex::new(embedder.dimensions())),
+        };
+        let objects: Arc<dyn Objects> = if self.on_disk {
+            Arc::new(database.objects(Arc::clone(&self.clock)))
+        } else {
+            Arc::new(RamObjects::new(Arc::clone(&self.clock)))
+        };
         let memory = Remembering {
-            journal: self.journal,
+            facts: Arc::new(database.facts(Arc::clone(&self.clock))),
+            consents: Arc::new(database.consents()),
+            journal: if self.on_disk { Arc::new(database) } else { self.journal },
             index,
-            objects: Arc::new(RamObjects::new(Arc::clone(&self.clock))),
+            objects,
             embedder: self.embedder,
         };
         let backends = Backends {
@@ -211,12 +238,18 @@ impl TestAppBuilder {
             router: routes::router(app.clone()),
             app,
             keys,
-            _dir: dir,
+            dir,
         }
     }
 }
 
 impl TestApp {
+    /// The folder of its data.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.dir.0
+    }
+
     /// What may be changed before it is built.
     #[must_use]
     pub fn builder() -> TestAppBuilder {

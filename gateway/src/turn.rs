@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use habit_engine::{ChatRequest, DeltaStream, EngineError};
 use habit_memory::Scope;
+use habit_memory::consent::Mode;
 use habit_memory::context::{Slot, SourceReport};
 use habit_memory::overflow::{Gone, Left};
 use habit_memory::passage::Passage;
@@ -42,6 +43,17 @@ impl MemoryMode {
     #[must_use]
     pub fn reads(self) -> bool {
         matches!(self, Self::Read | Self::On)
+    }
+
+    /// What both this and a rule allow.
+    #[must_use]
+    pub fn within(self, rule: Mode) -> Self {
+        match (self.reads() && rule.reads(), self.writes() && rule.writes()) {
+            (true, true) => Self::On,
+            (true, false) => Self::Read,
+            (false, true) => Self::Write,
+            (false, false) => Self::Off,
+        }
     }
 
     /// Whether this turn may be recalled later.

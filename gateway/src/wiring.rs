@@ -10,11 +10,14 @@ use habit_engine::fleet::Fleet;
 use habit_engine::models::{Progress, Store, Weights};
 use habit_engine::{Embedder, Engine};
 use habit_memory::clock::{Clock, SystemClock};
-use habit_memory::context::{self, ContextSource, Recalled, Slot};
+use habit_memory::consent::Consents;
+use habit_memory::context::{self, ContextSource, KnownFacts, Recalled, Slot};
+use habit_memory::facts::Facts;
 use habit_memory::files::Files;
 use habit_memory::index::Index;
 use habit_memory::indexer::Indexer;
 use habit_memory::journal::Journal;
+use habit_memory::memories::{self, Memories};
 use habit_memory::objects::{self, Objects};
 use habit_memory::store::lance::LanceIndex;
 use habit_memory::store::sea::SeaJournal;
@@ -74,6 +77,10 @@ pub struct Remembering {
     pub index: Arc<dyn Index>,
     /// Small things of users.
     pub objects: Arc<dyn Objects>,
+    /// What is known of users.
+    pub facts: Arc<dyn Facts>,
+    /// Who is not to be remembered.
+    pub consents: Arc<dyn Consents>,
     /// Text to vectors.
     pub embedder: Arc<dyn Embedder>,
 }
@@ -110,6 +117,8 @@ pub async fn build(
         let index = Shelves::new(Arc::new(index), embedder.dimensions(), budget).with_lexicon(lexicon);
         memory = Some(Remembering {
             objects: Arc::new(journal.objects(Arc::clone(&clock))),
+            facts: Arc::new(journal.facts(Arc::clone(&clock))),
+            consents: Arc::new(journal.consents()),
             journal: Arc::new(journal),
             index: Arc::new(index),
             embedder,
@@ -182,6 +191,7 @@ fn layers(config: &Config, memory: &MemoryParts, engines: &Engines, lifecycle: &
     let record = record::layer(record::RecordParts {
         journal: Arc::clone(&memory.journal),
         indexer: Some(memory.indexer.clone()),
+        consents: Some(Arc::clone(&memory.consents)),
         lifecycle: lifecycle.clone(),
     });
     let may_leave: Arc<dyn Fn(&str) -> bool + Send + Sync> = Arc::new(move |model| fleet.may_see_memory(model));
@@ -222,12 +232,15 @@ fn remember(config: &Config, memory: Remembering, clock: &Arc<dyn Clock>, lifecy
         journal,
         index,
         objects,
+        facts,
+        consents,
         embedder,
     } = memory;
-    let (indexer, task) = Indexer::spawn(
+    let (indexer, task) = Indexer::spawn_with_facts(
         Arc::clone(&journal),
         Arc::clone(&index),
         Arc::clone(&embedder),
+        (Arc::clone(&facts), config.memory.learn),
         lifecycle.soft().clone(),
     );
     drop(lifecycle.spawn(task));
@@ -251,6 +264,19 @@ fn remember(config: &Config, memory: Remembering, clock: &Arc<dyn Clock>, lifecy
         tasks: lifecycle.tracker(),
         stop: lifecycle.soft().clone(),
     });
+    let memories = Memories::new(memories::Parts {
+        facts: Arc::clone(&facts),
+        consents: Arc::clone(&consents),
+        journal: Arc::clone(&journal),
+        objects: Arc::clone(&objects),
+        files: Arc::clone(&files),
+        index: Arc::clone(&index),
+        indexer: indexer.clone(),
+        embedder: Arc::clone(&embedder),
+        clock: Arc::clone(clock),
+    });
+    let (sweeper, stop) = (memories.clone(), lifecycle.soft().clone());
+    drop(lifecycle.spawn(async move { sweeper.sweep(stop).await }));
     drop(lifecycle.spawn(async move { files.tidy().await }));
     let expiry = Arc::new(stores.clone());
     drop(lifecycle.spawn(objects::sweep(Arc::clone(&objects), expiry, lifecycle.soft().clone())));
@@ -264,12 +290,16 @@ fn remember(config: &Config, memory: Remembering, clock: &Arc<dyn Clock>, lifecy
     let (j, i, wake) = (|| Arc::clone(&journal), || Arc::clone(&index), || Some(indexer.clone()));
     let slots = [
         slot(
-            Arc::new(Recalled::new(j(), i(), wake(), options())),
+            Arc::new(Recalled::new(j(), i(), wake(), options()).with_facts(Arc::clone(&facts))),
             config.memory.recalled,
         ),
         slot(
             context::persistent(j(), i(), wake(), options()),
             config.memory.persistent,
+        ),
+        slot(
+            Arc::new(KnownFacts::new(facts, i(), wake(), options())),
+            config.memory.facts,
         ),
         slot(context::inference(j(), i(), wake(), options()), config.memory.inference),
     ];
@@ -277,6 +307,8 @@ fn remember(config: &Config, memory: Remembering, clock: &Arc<dyn Clock>, lifecy
         journal,
         index,
         objects,
+        memories,
+        consents,
         stores,
         embedder,
         indexer,

@@ -7,7 +7,7 @@ use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
 /// Every route that needs a key, with a method that it answers.
-const ROUTES: [(&str, &str); 73] = [
+const ROUTES: [(&str, &str); 87] = [
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/responses"),
     ("GET", "/v1/responses/resp_0"),
@@ -34,6 +34,20 @@ const ROUTES: [(&str, &str); 73] = [
     ("GET", "/v1/documents/018f0000-0000-7000-8000-000000000000"),
     ("DELETE", "/v1/documents/018f0000-0000-7000-8000-000000000000"),
     ("POST", "/v1/documents/search"),
+    ("GET", "/v1/memories"),
+    ("POST", "/v1/memories"),
+    ("DELETE", "/v1/memories"),
+    ("GET", "/v1/memories/018f0000-0000-7000-8000-000000000000"),
+    ("PUT", "/v1/memories/018f0000-0000-7000-8000-000000000000"),
+    ("PATCH", "/v1/memories/018f0000-0000-7000-8000-000000000000"),
+    ("DELETE", "/v1/memories/018f0000-0000-7000-8000-000000000000"),
+    ("GET", "/v1/memories/018f0000-0000-7000-8000-000000000000/history"),
+    ("POST", "/v1/memories/search"),
+    ("POST", "/v1/memories/forget"),
+    ("GET", "/v1/memories/export"),
+    ("POST", "/v1/memories/erase"),
+    ("GET", "/v1/memories/rules"),
+    ("PUT", "/v1/memories/rules"),
     ("GET", "/v1/files"),
     ("POST", "/v1/files"),
     ("GET", "/v1/files/file-0"),

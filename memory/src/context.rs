@@ -15,12 +15,15 @@ use crate::passage::{Passage, SourceKind};
 use crate::scope::Scope;
 
 mod documents;
+mod facts;
 mod left;
 mod options;
 mod recalled;
 
 pub use documents::{inference, persistent};
+pub use facts::KnownFacts;
 pub use options::Options;
+pub(crate) use options::normalised;
 pub use recalled::Recalled;
 
 /// What a source is asked: the turn as the client sent it, but for what left the prompt.
@@ -112,7 +115,17 @@ pub async fn gather(slots: &[Slot], request: &Request) -> Gathered {
         gathered.passages.extend(passages);
         gathered.reports.push(report);
     }
+    say_once(&mut gathered.passages);
     gathered
+}
+
+/// Leaves out facts that a recalled turn says in the same words: most facts are part of what was said.
+fn say_once(passages: &mut Vec<Passage>) {
+    let recalled = passages.iter().filter(|passage| passage.source == SourceKind::Recalled);
+    let said: Vec<String> = recalled.map(|passage| normalised(&passage.text)).collect();
+    passages.retain(|passage| {
+        passage.source != SourceKind::Fact || !said.iter().any(|said| said.contains(&normalised(&passage.text)))
+    });
 }
 
 async fn ask(slot: &Slot, request: &Request) -> (Vec<Passage>, SourceReport) {

@@ -224,6 +224,15 @@ impl Files {
         Ok(was)
     }
 
+    /// Removes the bytes of all of a user's files; their cards go with the user's objects.
+    pub(crate) async fn erase(&self, scope: &Scope) -> Result<(), MemoryError> {
+        let folder = self.folder(scope);
+        match tokio::fs::remove_dir_all(&folder).await {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(trouble("removed", &folder, &error)),
+            _ => Ok(()),
+        }
+    }
+
     /// Removes the bytes of a file whose card goes by itself.
     pub(crate) async fn remove_bytes(&self, scope: &Scope, id: &str) -> Result<(), MemoryError> {
         let path = self.path(scope, id);

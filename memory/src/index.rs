@@ -103,7 +103,9 @@ impl Section {
 pub fn within(scope: &Scope, source: SourceKind) -> Option<&str> {
     match source {
         SourceKind::Stored => scope.store(),
-        SourceKind::Recalled | SourceKind::Persistent | SourceKind::Inference => scope.conversation(),
+        SourceKind::Recalled | SourceKind::Persistent | SourceKind::Inference | SourceKind::Fact => {
+            scope.conversation()
+        }
     }
 }
 
@@ -145,6 +147,13 @@ pub enum Removal {
         team: String,
         /// The turns or documents.
         parents: Vec<Uuid>,
+    },
+    /// Everything of this user's own: what is the whole team's stays.
+    User {
+        /// The team.
+        team: String,
+        /// The user.
+        user: String,
     },
     /// Everything, of everyone: before a rebuild.
     All,
@@ -191,6 +200,15 @@ pub trait Index: Send + Sync {
     /// # Errors
     /// [`MemoryError::Storage`].
     async fn len(&self) -> Result<u64, MemoryError>;
+
+    /// Makes sure that nothing of what was removed is left where entries are stored, not in old versions or search
+    /// structures either. It may take long, and a search that is under way may fail.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn purge(&self) -> Result<(), MemoryError> {
+        self.optimize().await
+    }
 
     /// Housekeeping: merge small files, bring the search structures up to date. Safe at any time.
     ///

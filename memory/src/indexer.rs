@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::documents::Place;
 use crate::error::MemoryError;
+use crate::facts::{Fact, Facts, recognise};
 use crate::index::{Entry, Index, Owner, Removal};
 use crate::interaction::Interaction;
 use crate::journal::{Journal, Pending};
@@ -71,6 +72,28 @@ impl Indexer {
         embedder: Arc<dyn Embedder>,
         shutdown: CancellationToken,
     ) -> (Self, JoinHandle<()>) {
+        Self::start(journal, index, embedder, None, shutdown)
+    }
+
+    /// The same, with facts: what turns teach is added to them ([`recognise`]) where it `learns`, and they are indexed.
+    #[must_use]
+    pub fn spawn_with_facts(
+        journal: Arc<dyn Journal>,
+        index: Arc<dyn Index>,
+        embedder: Arc<dyn Embedder>,
+        (facts, learns): (Arc<dyn Facts>, bool),
+        shutdown: CancellationToken,
+    ) -> (Self, JoinHandle<()>) {
+        Self::start(journal, index, embedder, Some(Known { facts, learns }), shutdown)
+    }
+
+    fn start(
+        journal: Arc<dyn Journal>,
+        index: Arc<dyn Index>,
+        embedder: Arc<dyn Embedder>,
+        known: Option<Known>,
+        shutdown: CancellationToken,
+    ) -> (Self, JoinHandle<()>) {
         let (publish, done) = watch::channel(0);
         // One call is counted from the start: what an earlier run left pending is taken up at once.
         let shared = Arc::new(Shared {
@@ -83,6 +106,7 @@ impl Indexer {
             journal,
             index,
             embedder,
+            known,
             shared: Arc::clone(&shared),
             publish,
             untidy: 0,
@@ -120,10 +144,17 @@ impl Indexer {
     }
 }
 
+/// Facts, and whether turns add to them.
+struct Known {
+    facts: Arc<dyn Facts>,
+    learns: bool,
+}
+
 struct Task {
     journal: Arc<dyn Journal>,
     index: Arc<dyn Index>,
     embedder: Arc<dyn Embedder>,
+    known: Option<Known>,
     shared: Arc<Shared>,
     publish: watch::Sender<u64>,
     /// Commits since the index was last tidied.
@@ -179,6 +210,9 @@ impl Task {
         loop {
             let pending = self.journal.pending(BATCH).await?;
             if pending.is_empty() {
+                if self.take_facts().await? {
+                    continue;
+                }
                 self.shared.lag.store(0, Ordering::Relaxed);
                 return Ok(());
             }
@@ -218,8 +252,64 @@ impl Task {
             .collect();
         let ids: Vec<Uuid> = entries.iter().map(|entry| entry.id).collect();
         self.index.upsert(entries).await?;
+        // Before the mark: a turn whose lessons were lost would not be read again.
+        self.learn(pending).await?;
         self.forget_deleted(pending).await?;
         self.journal.mark_indexed(&ids).await
+    }
+
+    /// Adds what these turns teach to the facts. Doing it twice adds nothing more.
+    async fn learn(&self, pending: &[Pending]) -> Result<(), MemoryError> {
+        let Some(Known { facts, learns: true }) = &self.known else {
+            return Ok(());
+        };
+        for item in pending {
+            if let Pending::Turn { turn, .. } = item {
+                let taught = recognise::taught(turn);
+                if !taught.is_empty() {
+                    facts.add(&turn.scope, taught).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes back what a turn taught that was deleted in the meantime.
+    async fn unlearn(&self, turn: &Interaction) -> Result<(), MemoryError> {
+        let Some(Known { facts, .. }) = &self.known else {
+            return Ok(());
+        };
+        let taught = facts.of_turns(&turn.scope, &[turn.id]).await?.into_iter();
+        let taught: Vec<Uuid> = taught.map(|fact| fact.id).collect();
+        facts.delete(&turn.scope, &taught).await.map(drop)
+    }
+
+    /// Indexes facts that are pending; false if there are none.
+    async fn take_facts(&mut self) -> Result<bool, MemoryError> {
+        let Some(Known { facts, .. }) = &self.known else {
+            return Ok(false);
+        };
+        let pending = facts.pending(BATCH).await?;
+        if pending.is_empty() {
+            return Ok(false);
+        }
+        let texts = pending.iter().map(|fact| fact.text.clone()).collect();
+        let vectors = self.embedder.embed(texts).await?;
+        let entries = pending.iter().zip(vectors);
+        self.index
+            .upsert(entries.map(|(fact, vector)| fact_entry(fact, vector)).collect())
+            .await?;
+        // As in `forget_deleted`: what was deleted meanwhile is not pending any more.
+        let still: HashSet<Uuid> = facts.pending(BATCH).await?.iter().map(|fact| fact.id).collect();
+        for fact in pending.iter().filter(|fact| !still.contains(&fact.id)) {
+            let team = fact.scope.team().to_owned();
+            let parents = vec![fact.id];
+            self.index.remove(Removal::Parents { team, parents }).await?;
+        }
+        let marks: Vec<(Uuid, i64)> = pending.iter().map(|fact| (fact.id, fact.updated_at)).collect();
+        facts.mark_indexed(&marks).await?;
+        self.untidy += 1;
+        Ok(true)
     }
 
     /// Removes again what was deleted from the journal while it was being embedded: whoever deletes does so in the
@@ -229,7 +319,10 @@ impl Task {
         let mut gone: HashMap<&str, Vec<Uuid>> = HashMap::new();
         for item in pending.iter().filter(|item| !still.contains(&id(item))) {
             let (team, parent) = match item {
-                Pending::Turn { turn, .. } => (turn.scope.team(), turn.id),
+                Pending::Turn { turn, .. } => {
+                    self.unlearn(turn).await?;
+                    (turn.scope.team(), turn.id)
+                }
                 Pending::Chunk { document, .. } => (document.scope.team(), document.id),
             };
             gone.entry(team).or_default().push(parent);
@@ -367,6 +460,28 @@ fn entry(item: &Pending, vector: Vec<f32>) -> Entry {
                 at: document.ingested_at,
             }
         }
+    }
+}
+
+fn fact_entry(fact: &Fact, vector: Vec<f32>) -> Entry {
+    let said_by = fact.origin.said_by.as_str();
+    Entry {
+        id: fact.id,
+        parent: fact.id,
+        source: SourceKind::Fact,
+        owner: Owner {
+            team: fact.scope.team().to_owned(),
+            user: (!fact.team_wide).then(|| fact.scope.user().to_owned()),
+            conversation: fact.scope.conversation().map(ToOwned::to_owned),
+        },
+        session: fact.id.to_string(),
+        speaker: (said_by != "user").then(|| said_by.to_owned()),
+        words: u32::try_from(fact.text.split_whitespace().count()).unwrap_or(u32::MAX),
+        // A fact is nothing else.
+        states: true,
+        text: fact.text.clone(),
+        vector,
+        at: fact.valid_from,
     }
 }
 

@@ -118,6 +118,32 @@ pub trait Journal: Send + Sync {
     /// [`MemoryError::Storage`].
     async fn chunks_by_id(&self, scope: &Scope, ids: &[Uuid]) -> Result<Vec<(Document, Chunk)>, MemoryError>;
 
+    /// All chunks of a document that the scope sees, in order.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn chunks(&self, scope: &Scope, document: Uuid) -> Result<Vec<Chunk>, MemoryError>;
+
+    /// Every document that this user gave, wherever it counts, oldest first.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn given(&self, scope: &Scope) -> Result<Vec<Document>, MemoryError>;
+
+    /// Deletes all turns of this user, and all documents that the user gave, those for the whole team only with
+    /// `team_wide`.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn erase(&self, scope: &Scope, team_wide: bool) -> Result<Erased, MemoryError>;
+
+    /// Makes sure that nothing of what was deleted is left where the journal is kept. It may take long, and writes wait
+    /// for it.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn purge(&self) -> Result<(), MemoryError>;
+
     /// Deletes a document and its chunks; false if the scope sees none with this id. A team's document may be
     /// deleted by any of its users.
     ///
@@ -151,6 +177,15 @@ pub trait Journal: Send + Sync {
 
     /// Waits for writes under way; no write is taken afterwards.
     async fn close(&self);
+}
+
+/// What [`Journal::erase`] deleted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Erased {
+    /// How many turns.
+    pub turns: u64,
+    /// Which documents.
+    pub documents: Vec<Uuid>,
 }
 
 /// Sizes of a journal.

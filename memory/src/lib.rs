@@ -11,16 +11,19 @@
 
 pub mod assembly;
 pub mod clock;
+pub mod consent;
 pub mod context;
 pub mod conversation;
 pub mod documents;
 pub mod error;
 pub mod eval;
+pub mod facts;
 pub mod files;
 pub mod index;
 pub mod indexer;
 pub mod interaction;
 pub mod journal;
+pub mod memories;
 pub mod objects;
 pub mod overflow;
 pub mod passage;

@@ -115,6 +115,12 @@ pub trait Objects: Send + Sync {
     /// [`MemoryError::Storage`].
     async fn delete_children(&self, scope: &Scope, kind: &str, parent: &str) -> Result<u64, MemoryError>;
 
+    /// The kinds of which this user has something.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn kinds(&self, scope: &Scope) -> Result<Vec<String>, MemoryError>;
+
     /// Deletes everything of this user, of all kinds; returns how many objects there were.
     ///
     /// # Errors

@@ -16,6 +16,8 @@ pub enum SourceKind {
     Inference,
     /// Files of vector stores, where a request asks for them.
     Stored,
+    /// Lasting knowledge too: single facts about a user or a team.
+    Fact,
 }
 
 /// Text that may be put before the model, with where it comes from.

@@ -14,6 +14,8 @@ pub struct Scope {
     conversation: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     store: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    app: Option<String>,
 }
 
 /// A name that can't be a team or a user.
@@ -40,6 +42,7 @@ impl Scope {
             user,
             conversation: None,
             store: None,
+            app: None,
         })
     }
 
@@ -61,6 +64,15 @@ impl Scope {
         }
     }
 
+    /// The same principal, asking through this application.
+    #[must_use]
+    pub fn in_app(&self, name: impl Into<String>) -> Self {
+        Self {
+            app: Some(name.into()),
+            ..self.clone()
+        }
+    }
+
     /// The team.
     #[must_use]
     pub fn team(&self) -> &str {
@@ -78,6 +90,13 @@ impl Scope {
     pub fn conversation(&self) -> Option<&str> {
         self.conversation.as_deref()
     }
+
+    /// The application's name, where one is known. It narrows which facts apply, and opens nothing.
+    #[must_use]
+    pub fn app(&self) -> Option<&str> {
+        self.app.as_deref()
+    }
+
     /// The vector store's id, where one is looked into.
     #[must_use]
     pub fn store(&self) -> Option<&str> {

@@ -21,6 +21,8 @@ use habit_memory::{MemoryError, Scope};
 use tempfile::TempDir;
 use uuid::Uuid;
 
+#[path = "contract_journal/facts.rs"]
+mod facts;
 #[path = "contract_journal/laws.rs"]
 mod laws;
 #[path = "contract_journal/objects.rs"]

@@ -9,6 +9,7 @@ mod m20261121_000001_journal;
 mod m20261121_000002_objects;
 mod m20261121_000003_key_limits;
 mod m20261121_000004_turn_lookup;
+mod m20261121_000005_facts;
 
 /// All migrations, oldest first.
 pub struct Migrator;
@@ -21,6 +22,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000002_objects::Migration),
             Box::new(m20261121_000003_key_limits::Migration),
             Box::new(m20261121_000004_turn_lookup::Migration),
+            Box::new(m20261121_000005_facts::Migration),
         ]
     }
 }

@@ -30,6 +30,8 @@ pub mod replies;
 
 /// What a request allows memory to do: `off`, `read`, `write` or `on`.
 pub const MEMORY: HeaderName = HeaderName::from_static("x-habit-memory");
+/// Names the application that asks: facts that count in one application only are shown to no other.
+pub const APP: HeaderName = HeaderName::from_static("x-habit-app");
 /// Names the conversation; on replies, the one that the turn belongs to.
 pub const CONVERSATION: HeaderName = HeaderName::from_static("x-habit-conversation");
 /// Whether someone waits for the reply: `interactive`, or `background`, which lets all others go first.
@@ -89,7 +91,7 @@ impl Asker {
         let overflow = truncation(&mut request)?;
         Ok(Turn {
             id: Uuid::now_v7(),
-            scope: scope(caller.scope, headers, question.conversation)?,
+            scope: in_app(scope(caller.scope, headers, question.conversation)?, headers)?,
             request,
             memory: memory_mode(headers)?.unwrap_or(question.memory),
             store: question.store,
@@ -234,6 +236,20 @@ fn scope(caller: Scope, headers: &HeaderMap, metadata: Option<String>) -> Result
     }
     let message = format!("`{param}` must be 1 to {CONVERSATION_MAX} letters, digits or any of `._:@/-`");
     Err(ApiError::invalid(message, Some(param)))
+}
+
+/// The same scope in the application that the header names.
+fn in_app(scope: Scope, headers: &HeaderMap) -> Result<Scope, ApiError> {
+    let Some(name) = headers.get(APP).map(HeaderValue::as_bytes).map(<[u8]>::trim_ascii) else {
+        return Ok(scope);
+    };
+    let fits = (1..=CONVERSATION_MAX).contains(&name.len())
+        && name.iter().all(|b| b.is_ascii_alphanumeric() || b"._:@/-".contains(b));
+    if fits {
+        return Ok(scope.in_app(String::from_utf8_lossy(name)));
+    }
+    let message = format!("`X-Habit-App` must be 1 to {CONVERSATION_MAX} letters, digits or any of `._:@/-`");
+    Err(ApiError::invalid(message, Some("X-Habit-App")))
 }
 
 #[cfg(test)]

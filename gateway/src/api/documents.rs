@@ -209,7 +209,7 @@ pub async fn search(
     let mut slots: Vec<_> = memory
         .slots
         .iter()
-        .filter(|slot| slot.source.kind() != SourceKind::Recalled)
+        .filter(|slot| matches!(slot.source.kind(), SourceKind::Persistent | SourceKind::Inference))
         .cloned()
         .collect();
     for slot in &mut slots {

@@ -261,7 +261,7 @@ pub async fn reindex(State(app): State<App>, caller: Caller) -> Result<Json<Rein
     caller.require_admin()?;
     let memory = app.memory()?;
     memory.index.remove(habit_memory::index::Removal::All).await?;
-    let pending = memory.journal.mark_all_pending().await?;
+    let pending = memory.journal.mark_all_pending().await? + memory.memories.mark_all_pending().await?;
     memory.indexer.wake();
     tracing::info!("the index is being rebuilt: {pending} items");
     Ok(Json(Reindex { pending }))

@@ -5,7 +5,6 @@ use axum::extract::{Path, Query, State};
 use habit_engine::{FinishReason, Message};
 use habit_memory::Scope;
 use habit_memory::context::SourceReport;
-use habit_memory::index::Removal;
 use habit_memory::interaction::{Interaction, Lookup, Outcome};
 use habit_memory::journal::Page;
 use habit_memory::passage::{Passage, SourceKind};
@@ -130,8 +129,8 @@ pub struct TurnTiming {
 /// A passage that memory found.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct PassageView {
-    /// The context system: `recalled` (earlier turns), `persistent` (documents), `inference` (documents of this
-    /// conversation) or `stored` (files of vector stores that the request named).
+    /// The context system: `recalled` (earlier turns), `fact` (what is known of the user), `persistent` (documents),
+    /// `inference` (documents of this conversation) or `stored` (files of vector stores that the request named).
     #[schema(value_type = String, example = "recalled")]
     pub source: SourceKind,
     /// How well it fits, 0 to 1; comparable within one source.
@@ -340,20 +339,13 @@ pub async fn delete(State(app): State<App>, caller: Caller, Path(id): Path<Uuid>
     }))
 }
 
-/// Deletes a turn, the journal first: what it no longer has is never shown. False if there is none.
+/// Deletes a turn with what memory learnt from it, the journal first: what it no longer has is never shown. False if there
+/// is none.
 ///
 /// # Errors
 /// 503 if it can't be deleted.
 pub async fn remove(memory: &MemoryParts, scope: &Scope, id: Uuid) -> Result<bool, ApiError> {
-    let found = memory.journal.delete_turn(scope, id).await?;
-    if found {
-        let removal = Removal::Parents {
-            team: scope.team().to_owned(),
-            parents: vec![id],
-        };
-        memory.index.remove(removal).await?;
-    }
-    Ok(found)
+    Ok(memory.memories.delete_turn(scope, id).await?)
 }
 
 fn unknown(id: Uuid) -> ApiError {

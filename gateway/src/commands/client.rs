@@ -123,13 +123,21 @@ impl Connection {
         }
     }
 
+    /// Sends a request, and gives the reply once its head is there.
+    ///
+    /// # Errors
+    /// With the server's own words, if it refused.
+    pub async fn response(&self, request: RequestBuilder) -> anyhow::Result<Response> {
+        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
+        refused(response).await
+    }
+
     /// Sends a request and reads the JSON that comes back.
     ///
     /// # Errors
     /// With the server's own words, if it refused.
     pub async fn json(&self, request: RequestBuilder) -> anyhow::Result<Value> {
-        let response = request.send().await.map_err(|error| self.unreachable(&error))?;
-        refused(response)
+        self.response(request)
             .await?
             .json()
             .await

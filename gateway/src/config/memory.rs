@@ -31,6 +31,11 @@ pub struct Memory {
     pub recalled: usize,
     /// Passages of the user's and the team's documents, 0 (off) to 10.
     pub persistent: usize,
+    /// Facts about the user and the team, 0 (off) to 10.
+    pub facts: usize,
+    /// Whether facts that a user states ("I moved to Lyon", "call me Ann") are noted when they are said. Off, only what
+    /// is given to `/v1/memories` is known.
+    pub learn: bool,
     /// Passages of the conversation's own documents, 0 (off) to 10.
     pub inference: usize,
     /// Tokens that all of them may take together; never more than a third of the model's window. Small models get
@@ -59,6 +64,8 @@ impl Default for Memory {
             embedder: "all-minilm-l6-v2".to_owned(),
             recalled: 4,
             persistent: 4,
+            facts: 4,
+            learn: true,
             inference: 4,
             tokens: 2000,
             overflow: Overflow::Recall,
@@ -77,6 +84,7 @@ impl Memory {
         let chunks = [
             ("recalled", self.recalled),
             ("persistent", self.persistent),
+            ("facts", self.facts),
             ("inference", self.inference),
         ];
         for (field, chunks) in chunks {

@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use habit_engine::{Delta, DeltaStream, EngineError, FinishReason, Usage};
+use habit_memory::consent::{Consents, Mode};
 use habit_memory::indexer::Indexer;
 use habit_memory::journal::Journal;
 use tower::{Layer, Service};
@@ -28,6 +29,8 @@ pub struct RecordParts {
     pub journal: Arc<dyn Journal>,
     /// Woken by every recorded turn; `None` if nothing indexes in this process.
     pub indexer: Option<Indexer>,
+    /// Who is not to be remembered; `None` where nobody can say so.
+    pub consents: Option<Arc<dyn Consents>>,
     /// Waits for writes under way when the process ends.
     pub lifecycle: Lifecycle,
 }
@@ -107,13 +110,29 @@ async fn begin(parts: RecordParts, mut turn: Turn) -> Result<(Turn, OpenTurn), T
         if let Ok(Some(id)) = located.map(locate::Located::known) {
             turn.scope = turn.scope.in_conversation(id);
         }
+        abide(&parts, &mut turn).await;
         return Ok((turn, OpenTurn::untraced(parts)));
     }
     let located = located.map_err(|error| TurnError::Record(error.to_string()))?;
     turn.scope = turn.scope.in_conversation(located.conversation.clone());
     turn.gone.brought = located.brought;
+    abide(&parts, &mut turn).await;
     let draft = Draft::new(&turn, &located);
     Ok((turn, OpenTurn::new(parts, draft)))
+}
+
+/// Takes from memory what a rule for the team, the user, the key or the conversation does not allow. A rule that can't be
+/// read allows nothing.
+async fn abide(parts: &RecordParts, turn: &mut Turn) {
+    let Some(consents) = &parts.consents else { return };
+    let allowed = consents
+        .mode(&turn.scope, &turn.request.tenant)
+        .await
+        .unwrap_or_else(|error| {
+            tracing::warn!("memory is off for a turn, since the rules on it can't be read: {error}");
+            Mode::Off
+        });
+    turn.memory = turn.memory.within(allowed);
 }
 
 /// Passes the deltas on and keeps them. `open` is dropped with the stream: whatever was not written by then is written

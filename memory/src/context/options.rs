@@ -78,7 +78,7 @@ pub(super) async fn candidates(
 }
 
 /// A text as it is compared with others: words only, in lower case.
-pub(super) fn normalised(text: &str) -> String {
+pub(crate) fn normalised(text: &str) -> String {
     let words: Vec<String> = text
         .split(|c: char| !c.is_alphanumeric())
         .filter(|word| !word.is_empty())

@@ -13,6 +13,7 @@ use crate::context::options::{self, normalised, shortened};
 use crate::context::{ContextSource, Options, Request};
 use crate::conversation;
 use crate::error::MemoryError;
+use crate::facts::{Facts, Status, words_sha256};
 use crate::index::Index;
 use crate::indexer::Indexer;
 use crate::interaction::Interaction;
@@ -43,6 +44,7 @@ pub struct Recalled {
     index: Arc<dyn Index>,
     indexer: Option<Indexer>,
     options: Options,
+    facts: Option<Arc<dyn Facts>>,
 }
 
 impl Recalled {
@@ -54,6 +56,16 @@ impl Recalled {
             index,
             indexer,
             options,
+            facts: None,
+        }
+    }
+
+    /// The same, leaving out turns that say no more than a fact which does not hold any more.
+    #[must_use]
+    pub fn with_facts(self, facts: Arc<dyn Facts>) -> Self {
+        Self {
+            facts: Some(facts),
+            ..self
         }
     }
 }
@@ -114,9 +126,19 @@ impl Recalled {
             return Ok(HashMap::new());
         }
         let turns = self.journal.turns_by_id(&request.scope, ids).await?;
+        let outdated: HashSet<(Uuid, String)> = match &self.facts {
+            None => HashSet::new(),
+            Some(facts) => {
+                let taught = facts.of_turns(&request.scope, ids).await?.into_iter();
+                let ended = taught.filter(|fact| fact.status != Status::Active);
+                ended.map(|fact| (fact.turn, fact.words_sha256)).collect()
+            }
+        };
+        let holds =
+            |turn: &Interaction| outdated.is_empty() || !outdated.contains(&(turn.id, words_sha256(&turn.prompt)));
         Ok(turns
             .into_iter()
-            .filter(|turn| turn.remember)
+            .filter(|turn| turn.remember && holds(turn))
             .map(|turn| (turn.id, turn))
             .collect())
     }

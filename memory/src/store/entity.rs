@@ -4,6 +4,9 @@
 pub mod api_key;
 pub mod chunk;
 pub mod document;
+pub mod fact;
+pub mod fact_event;
+pub mod memory_rule;
 pub mod meta;
 pub mod object;
 pub mod turn;

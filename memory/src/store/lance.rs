@@ -77,12 +77,8 @@ impl LanceIndex {
                     .map_err(trouble)?;
                 // Made while the table is empty, so that its tokenizer also rules the search of rows that are not yet
                 // in it. Stop words stay: "who" and "not" carry meaning in short notes, and BM25 weighs them low.
-                let words = FtsIndexBuilder::default()
-                    .stem(true)
-                    .remove_stop_words(false)
-                    .with_position(false);
                 table
-                    .create_index(&[rows::BODY], Structure::FTS(words))
+                    .create_index(&[rows::BODY], Structure::FTS(word_structure()))
                     .execute()
                     .await
                     .map_err(trouble)?;
@@ -169,6 +165,14 @@ impl LanceIndex {
             .try_collect()
             .await
     }
+}
+
+/// How words are searched.
+fn word_structure() -> FtsIndexBuilder {
+    FtsIndexBuilder::default()
+        .stem(true)
+        .remove_stop_words(false)
+        .with_position(false)
 }
 
 /// What a search reads, and what it adds.
@@ -287,6 +291,16 @@ impl Index for LanceIndex {
             .await
             .map_err(|error| self.trouble("counting", &error))?;
         Ok(rows as u64)
+    }
+
+    async fn purge(&self) -> Result<(), MemoryError> {
+        let _turn = self.writer.lock().await;
+        upkeep::purge(&self.table)
+            .await
+            .map_err(|error| self.trouble("purging", &error))?;
+        self.changes.store(0, Ordering::Relaxed);
+        self.removed.store(false, Ordering::Relaxed);
+        Ok(())
     }
 
     async fn optimize(&self) -> Result<(), MemoryError> {

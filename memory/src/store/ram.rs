@@ -10,7 +10,7 @@ use super::{admit_document, admit_turn, taken};
 use crate::documents::{Chunk, Document, Place};
 use crate::error::MemoryError;
 use crate::interaction::Interaction;
-use crate::journal::{Journal, Page, Pending, Totals};
+use crate::journal::{Erased, Journal, Page, Pending, Totals};
 use crate::scope::Scope;
 
 /// See the module.
@@ -257,6 +257,51 @@ impl Journal for RamJournal {
             Some((document.clone(), chunk.clone()))
         });
         Ok(found.collect())
+    }
+
+    async fn chunks(&self, scope: &Scope, document: Uuid) -> Result<Vec<Chunk>, MemoryError> {
+        if self.document(scope, document).await?.is_none() {
+            return Ok(Vec::new());
+        }
+        let state = self.state();
+        let mut chunks: Vec<Chunk> = state
+            .chunks
+            .values()
+            .filter(|kept| kept.item.0 == document)
+            .map(|kept| kept.item.1.clone())
+            .collect();
+        chunks.sort_by_key(|chunk| chunk.ordinal);
+        Ok(chunks)
+    }
+
+    async fn given(&self, scope: &Scope) -> Result<Vec<Document>, MemoryError> {
+        let state = self.state();
+        let given = state.documents.values().filter(|document| owns(scope, &document.scope));
+        Ok(given.cloned().collect())
+    }
+
+    async fn erase(&self, scope: &Scope, team_wide: bool) -> Result<Erased, MemoryError> {
+        let mut state = self.writable()?;
+        let turns = state.turns.len();
+        state.turns.retain(|_, kept| !owns(scope, &kept.item.scope));
+        let goes = |document: &&Document| owns(scope, &document.scope) && (team_wide || document.place != Place::Team);
+        let documents: Vec<Uuid> = state
+            .documents
+            .values()
+            .filter(goes)
+            .map(|document| document.id)
+            .collect();
+        for id in &documents {
+            state.remove_document(*id);
+        }
+        Ok(Erased {
+            turns: (turns - state.turns.len()) as u64,
+            documents,
+        })
+    }
+
+    async fn purge(&self) -> Result<(), MemoryError> {
+        Ok(())
     }
 
     async fn delete_document(&self, scope: &Scope, id: Uuid) -> Result<bool, MemoryError> {

@@ -91,6 +91,12 @@ impl Index for RamIndex {
         let mut kept = self.kept();
         match removal {
             Removal::All => *kept = Kept::default(),
+            Removal::User { team, user } => {
+                kept.entries
+                    .retain(|_, entry| entry.owner.team != team || entry.owner.user.as_ref() != Some(&user));
+                kept.shelves
+                    .retain(|section, _| section.team != team || section.user.as_ref() != Some(&user));
+            }
             Removal::Parents { team, parents } => {
                 let gone = |entry: &Entry| entry.owner.team == team && parents.contains(&entry.parent);
                 kept.entries.retain(|_, entry| !gone(entry));

@@ -125,6 +125,15 @@ impl Objects for RamObjects {
         }))
     }
 
+    async fn kinds(&self, scope: &Scope) -> Result<Vec<String>, MemoryError> {
+        let kept = self.kept();
+        let own = kept
+            .iter()
+            .filter(|(owner, object)| owns(scope, owner) && self.is_live(object));
+        let kinds: std::collections::BTreeSet<String> = own.map(|(_, object)| object.kind.clone()).collect();
+        Ok(kinds.into_iter().collect())
+    }
+
     async fn erase(&self, scope: &Scope) -> Result<u64, MemoryError> {
         Ok(self.delete_where(scope, |_| true))
     }

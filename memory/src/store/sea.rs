@@ -15,9 +15,11 @@ use super::{admit_document, admit_turn};
 use crate::documents::{Chunk, Document};
 use crate::error::MemoryError;
 use crate::interaction::Interaction;
-use crate::journal::{Journal, Page, Pending, Totals};
+use crate::journal::{Erased, Journal, Page, Pending, Totals};
 use crate::scope::Scope;
 
+mod consents;
+mod facts;
 mod failure;
 mod objects;
 mod open;
@@ -26,6 +28,8 @@ mod rows;
 mod write;
 mod writer;
 
+pub use consents::SeaConsents;
+pub use facts::SeaFacts;
 pub use objects::SeaObjects;
 use write::{BATCH, Write};
 use writer::Writer;
@@ -218,6 +222,38 @@ impl Journal for SeaJournal {
             }
         }
         Ok(found)
+    }
+
+    async fn chunks(&self, scope: &Scope, document: Uuid) -> Result<Vec<Chunk>, MemoryError> {
+        if self.document(scope, document).await?.is_none() {
+            return Ok(Vec::new());
+        }
+        let query = chunk::Entity::find()
+            .filter(chunk::Column::Team.eq(scope.team()))
+            .filter(chunk::Column::Document.eq(document.to_string()))
+            .order_by_asc(chunk::Column::Ordinal);
+        let chunks = query.all(&self.readers).await.map_err(|error| self.explain(&error))?;
+        chunks.into_iter().map(rows::to_chunk).collect()
+    }
+
+    async fn given(&self, scope: &Scope) -> Result<Vec<Document>, MemoryError> {
+        let query = document::Entity::find()
+            .filter(document::Column::Team.eq(scope.team()))
+            .filter(document::Column::User.eq(scope.user()))
+            .order_by_asc(document::Column::Id);
+        self.all_documents(query).await
+    }
+
+    async fn erase(&self, scope: &Scope, team_wide: bool) -> Result<Erased, MemoryError> {
+        let written = self.writer.write(Write::Erase(scope.clone(), team_wide)).await?;
+        Ok(Erased {
+            turns: written.rows,
+            documents: written.replaced,
+        })
+    }
+
+    async fn purge(&self) -> Result<(), MemoryError> {
+        self.writer.write(Write::Purge).await.map(drop)
     }
 
     async fn delete_document(&self, scope: &Scope, id: Uuid) -> Result<bool, MemoryError> {

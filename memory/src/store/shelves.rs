@@ -320,6 +320,8 @@ impl Index for Shelves {
         self.inner.remove(removal.clone()).await?;
         match removal {
             Removal::All => lock(&self.shared.cells).clear(),
+            Removal::User { team, user } => lock(&self.shared.cells)
+                .retain(|section, _| section.team != team || section.user.as_ref() != Some(&user)),
             Removal::Parents { team, parents } => {
                 let cells = lock(&self.shared.cells);
                 let cells: Vec<Arc<Cell>> = cells
@@ -343,6 +345,10 @@ impl Index for Shelves {
 
     async fn len(&self) -> Result<u64, MemoryError> {
         self.inner.len().await
+    }
+
+    async fn purge(&self) -> Result<(), MemoryError> {
+        self.inner.purge().await
     }
 
     async fn optimize(&self) -> Result<(), MemoryError> {

@@ -81,6 +81,7 @@ impl OpenTurn {
             journal,
             indexer,
             lifecycle,
+            ..
         } = self.parts.clone();
         let _guard = self.runtime.enter();
         lifecycle.spawn(async move {

@@ -71,6 +71,7 @@ impl Bench {
         let parts = RecordParts {
             journal,
             indexer: None,
+            consents: None,
             lifecycle: self.lifecycle.clone(),
         };
         TurnService::new(layer(parts).layer(inner))
@@ -282,6 +283,7 @@ async fn a_client_that_leaves_before_the_reply_began_is_written_too() {
     let parts = RecordParts {
         journal: Arc::clone(&bench.journal) as _,
         indexer: None,
+        consents: None,
         lifecycle: bench.lifecycle.clone(),
     };
     let never = service_fn(|_: Turn| std::future::pending::<Result<Reply, TurnError>>());

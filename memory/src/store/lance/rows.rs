@@ -106,6 +106,7 @@ fn kind(source: SourceKind) -> &'static str {
         SourceKind::Persistent => "persistent",
         SourceKind::Inference => "inference",
         SourceKind::Stored => "stored",
+        SourceKind::Fact => "fact",
     }
 }
 
@@ -148,6 +149,7 @@ pub(super) fn section_filter(section: &Section) -> String {
 pub(super) fn removal_filters(removal: &Removal) -> Vec<String> {
     match removal {
         Removal::All => vec!["true".to_owned()],
+        Removal::User { team, user } => vec![format!("{TEAM} = {} AND {USER} = {}", quoted(team), quoted(user))],
         Removal::Parents { team, parents } => parents
             .chunks(PARENTS_AT_ONCE)
             .map(|parents| format!("{TEAM} = {} AND {}", quoted(team), one_of(parents)))

@@ -45,6 +45,42 @@ pub(super) async fn run(table: &Table, erase: bool) -> Result<(), Error> {
     Ok(())
 }
 
+/// As [`run`], and nothing of what was removed stays: every search structure is made anew, and no old version is kept.
+pub(super) async fn purge(table: &Table) -> Result<(), Error> {
+    table
+        .optimize(OptimizeAction::Compact {
+            options: CompactionOptions {
+                materialize_deletions_threshold: 0.0,
+                ..CompactionOptions::default()
+            },
+            remap_options: None,
+        })
+        .await?;
+    let present: Vec<String> = table
+        .list_indices()
+        .await?
+        .into_iter()
+        .flat_map(|index| index.columns)
+        .collect();
+    for column in &present {
+        let structure = match column.as_str() {
+            rows::BODY => Structure::FTS(super::word_structure()),
+            rows::VECTOR => Structure::IvfFlat(IvfFlatIndexBuilder::default().distance_type(DistanceType::Cosine)),
+            rows::TEAM | rows::KIND => Structure::Bitmap(BitmapIndexBuilder::default()),
+            _ => Structure::BTree(BTreeIndexBuilder::default()),
+        };
+        table.create_index(&[column], structure).replace(true).execute().await?;
+    }
+    table
+        .optimize(OptimizeAction::Prune {
+            older_than: Some(Duration::zero()),
+            delete_unverified: Some(true),
+            error_if_tagged_old_versions: None,
+        })
+        .await?;
+    Ok(())
+}
+
 /// Makes the search structures that the table's size asks for and that it does not have yet.
 async fn make_structures(table: &Table) -> Result<(), Error> {
     let size = table.count_rows(None).await?;

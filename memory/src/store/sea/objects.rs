@@ -172,6 +172,17 @@ impl Objects for SeaObjects {
         self.delete_where(children).await
     }
 
+    async fn kinds(&self, scope: &Scope) -> Result<Vec<String>, MemoryError> {
+        let query = Entity::find()
+            .select_only()
+            .column(Column::Kind)
+            .distinct()
+            .filter(self.live(scope))
+            .order_by_asc(Column::Kind)
+            .into_tuple::<String>();
+        query.all(&self.readers).await.map_err(|error| self.explain(&error))
+    }
+
     async fn erase(&self, scope: &Scope) -> Result<u64, MemoryError> {
         let live = self.delete_where(self.live(scope)).await?;
         self.delete_where(own(scope)).await?;

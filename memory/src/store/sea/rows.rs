@@ -150,7 +150,7 @@ pub fn id(text: &str) -> Result<Uuid, MemoryError> {
 }
 
 /// The name of a variant, as serde spells it.
-fn name<T: Serialize>(variant: &T) -> Result<String, MemoryError> {
+pub fn name<T: Serialize>(variant: &T) -> Result<String, MemoryError> {
     match serde_json::to_value(variant) {
         Ok(Value::String(name)) => Ok(name),
         Ok(other) => Err(MemoryError::Storage(format!(
@@ -165,19 +165,23 @@ pub fn json<T: Serialize>(value: &T) -> Result<String, MemoryError> {
     serde_json::to_string(value).map_err(|error| unwritable(&error))
 }
 
-fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
+/// A structure that was read from the database.
+pub fn parse<T: DeserializeOwned>(text: &str) -> Result<T, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
-fn parse_name<T: DeserializeOwned>(name: &str) -> Result<T, String> {
+/// A variant by the name that serde gives it.
+pub fn parse_name<T: DeserializeOwned>(name: &str) -> Result<T, String> {
     serde_json::from_value(Value::String(name.to_owned())).map_err(|error| error.to_string())
 }
 
-fn parse_id(text: &str) -> Result<Uuid, String> {
+/// An id, or what is wrong with it.
+pub fn parse_id(text: &str) -> Result<Uuid, String> {
     Uuid::parse_str(text).map_err(|error| error.to_string())
 }
 
-fn scope(team: &str, user: &str, conversation: Option<&str>) -> Result<Scope, String> {
+/// The scope of a row.
+pub fn scope(team: &str, user: &str, conversation: Option<&str>) -> Result<Scope, String> {
     let scope = Scope::new(team, user).map_err(|error| error.to_string())?;
     Ok(match conversation {
         Some(conversation) => scope.in_conversation(conversation),

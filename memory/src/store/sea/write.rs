@@ -9,6 +9,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
+use super::facts::write::{self as facts, FactWrite};
 use super::{failure, objects, rows, visible};
 use crate::error::MemoryError;
 use crate::scope::Scope;
@@ -36,6 +37,12 @@ pub enum Write {
     PutObjects(Vec<object::Model>),
     /// Deletes the small objects that fit; the condition names their owner.
     DeleteObjects(Box<Condition>),
+    /// Writes facts.
+    Facts(Box<FactWrite>),
+    /// Deletes a user's turns and the documents that they gave, the team's only if it says so.
+    Erase(Scope, bool),
+    /// Overwrites what was deleted: no transaction of a group, see [`super::writer`].
+    Purge,
 }
 
 /// What a write did.
@@ -45,6 +52,8 @@ pub struct Written {
     pub rows: u64,
     /// The documents that a new one replaced.
     pub replaced: Vec<Uuid>,
+    /// What became of facts.
+    pub facts: facts::Done,
 }
 
 /// Does this write.
@@ -61,7 +70,11 @@ pub async fn apply(path: &Path, db: &DatabaseTransaction, write: &Write) -> Resu
         Write::AddDocument(row, chunks) => {
             let old = add_document(db, row, chunks).await.map_err(explain)?;
             let replaced = old.iter().map(|id| rows::id(id)).collect::<Result<_, _>>()?;
-            Ok(Written { rows: 1, replaced })
+            Ok(Written {
+                rows: 1,
+                replaced,
+                ..Written::default()
+            })
         }
         Write::DeleteTurn(scope, id) => {
             let turn = turn::Entity::delete_many()
@@ -106,6 +119,20 @@ pub async fn apply(path: &Path, db: &DatabaseTransaction, write: &Write) -> Resu
                 ..Written::default()
             })
         }
+        Write::Facts(write) => Ok(Written {
+            facts: facts::apply(path, db, write).await?,
+            ..Written::default()
+        }),
+        Write::Erase(scope, team_wide) => {
+            let (rows, documents) = erase(db, scope, *team_wide).await.map_err(explain)?;
+            let replaced = documents.iter().map(|id| rows::id(id)).collect::<Result<_, _>>()?;
+            Ok(Written {
+                rows,
+                replaced,
+                ..Written::default()
+            })
+        }
+        Write::Purge => Ok(Written::default()),
         Write::DeleteObjects(condition) => {
             let rows = objects::delete(db, condition).await.map_err(explain)?;
             Ok(Written {
@@ -171,6 +198,30 @@ async fn add_document(
             .await?;
     }
     Ok(old)
+}
+
+/// How many turns were deleted, and which documents.
+async fn erase(db: &DatabaseTransaction, scope: &Scope, team_wide: bool) -> Result<(u64, Vec<String>), DbErr> {
+    let turns = turn::Entity::delete_many()
+        .filter(turn::Column::Team.eq(scope.team()))
+        .filter(turn::Column::User.eq(scope.user()))
+        .exec(db)
+        .await?;
+    let mut given = Condition::all()
+        .add(document::Column::Team.eq(scope.team()))
+        .add(document::Column::User.eq(scope.user()));
+    if !team_wide {
+        given = given.add(document::Column::Place.ne(document::TEAM));
+    }
+    let ids: Vec<String> = document::Entity::find()
+        .select_only()
+        .column(document::Column::Id)
+        .filter(given.clone())
+        .into_tuple()
+        .all(db)
+        .await?;
+    document::Entity::delete_many().filter(given).exec(db).await?;
+    Ok((turns.rows_affected, ids))
 }
 
 async fn mark_indexed(db: &DatabaseTransaction, ids: &[String]) -> Result<u64, DbErr> {

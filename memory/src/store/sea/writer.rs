@@ -91,8 +91,45 @@ impl Task {
         }
     }
 
-    /// Empties the group: each of its jobs is answered.
+    /// Empties the group: each of its jobs is answered. What is no transaction comes last.
     async fn commit_group(&mut self, group: &mut Vec<Job>) {
+        // After all others of its group, since it is meant for what was deleted before it.
+        let mut purges = Vec::new();
+        let mut place = 0;
+        while place < group.len() {
+            if matches!(group[place].write, Write::Purge) {
+                purges.push(group.remove(place));
+            } else {
+                place += 1;
+            }
+        }
+        self.commit_writes(group).await;
+        for job in purges {
+            let result = self.purge().await;
+            job.answer(result.map(|()| Written::default()));
+        }
+    }
+
+    /// Writes the whole file anew, and empties the write-ahead log.
+    async fn purge(&mut self) -> Result<(), MemoryError> {
+        let connection = match &self.connection {
+            Some(connection) => connection,
+            None => self
+                .connection
+                .insert(open::writer(&self.path, self.options.clone()).await?),
+        };
+        let purged = open::purge(connection).await;
+        if purged.map_err(|error| failure::explain(&self.path, &error))? {
+            return Ok(());
+        }
+        Err(MemoryError::Storage(format!(
+            "{}: a long read was in the way of overwriting what was deleted; do it again",
+            self.path.display()
+        )))
+    }
+
+    /// Empties the group: each of its jobs is answered.
+    async fn commit_writes(&mut self, group: &mut Vec<Job>) {
         // Why the database takes no transaction at all: then there is no use in trying the rest one by one.
         let mut down = None;
         if group.len() > 1 {

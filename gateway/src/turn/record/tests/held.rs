@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use habit_memory::documents::{Chunk, Document};
 use habit_memory::interaction::Interaction;
-use habit_memory::journal::{Journal, Page, Pending, Totals};
+use habit_memory::journal::{Erased, Journal, Page, Pending, Totals};
 use habit_memory::store::ram::RamJournal;
 use habit_memory::{MemoryError, Scope};
 use tokio::sync::Semaphore;
@@ -76,6 +76,18 @@ impl Journal for Held {
     }
     async fn chunks_by_id(&self, scope: &Scope, ids: &[Uuid]) -> Result<Vec<(Document, Chunk)>, MemoryError> {
         self.inner.chunks_by_id(scope, ids).await
+    }
+    async fn chunks(&self, scope: &Scope, document: Uuid) -> Result<Vec<Chunk>, MemoryError> {
+        self.inner.chunks(scope, document).await
+    }
+    async fn given(&self, scope: &Scope) -> Result<Vec<Document>, MemoryError> {
+        self.inner.given(scope).await
+    }
+    async fn erase(&self, scope: &Scope, team_wide: bool) -> Result<Erased, MemoryError> {
+        self.inner.erase(scope, team_wide).await
+    }
+    async fn purge(&self) -> Result<(), MemoryError> {
+        self.inner.purge().await
     }
     async fn delete_document(&self, scope: &Scope, id: Uuid) -> Result<bool, MemoryError> {
         self.inner.delete_document(scope, id).await

@@ -1,0 +1,491 @@
+//! What of a user's words is a fact about them: stated preferences and facts, found by rules and without a model. Only
+//! what is said in so many words, verbatim; when in doubt, nothing: the turn itself is recalled anyway.
+//!
+//! Only the user's own words are read. What is quoted, pasted, fenced as code, given as a text to work on, or supposed
+//! is not said of oneself. Secrets are never taken.
+
+use std::collections::BTreeSet;
+use std::sync::LazyLock;
+
+use habit_engine::Role;
+use regex::Regex;
+
+use super::{Fact, Kind, Origin};
+use crate::interaction::Interaction;
+use crate::rank::words;
+
+/// Longer messages are pasted texts rather than something that is told.
+const MOST_CHARACTERS: usize = 2_000;
+
+/// A statement of these many characters is one; longer sentences hold more than a fact.
+const STATEMENT: std::ops::RangeInclusive<usize> = 4..=300;
+
+/// Something that a user states.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Statement {
+    /// Verbatim.
+    pub text: String,
+    /// What sort of statement it is.
+    pub kind: Kind,
+    /// See [`Fact::attribute`].
+    pub attribute: Option<String>,
+}
+
+/// The facts that a turn teaches: of the user's last message alone, never of a reply, a tool's result, a document, or what
+/// memory put before the model.
+#[must_use]
+pub fn taught(turn: &Interaction) -> Vec<Fact> {
+    let Some(message) = turn.messages.iter().rev().find(|message| message.role == Role::User) else {
+        return Vec::new();
+    };
+    let speaker = message.name.as_deref().map(str::trim).filter(|name| !name.is_empty());
+    let owner = crate::Scope::new(turn.scope.team(), turn.scope.user());
+    let Ok(owner) = owner else { return Vec::new() };
+    let fact = |statement: Statement| Fact {
+        kind: statement.kind,
+        // What one of several speakers says of themselves is not said of the others.
+        attribute: statement.attribute.map(|attribute| match speaker {
+            Some(name) => format!("{name}/{attribute}"),
+            None => attribute,
+        }),
+        origin: Origin {
+            said_by: speaker.unwrap_or("user").to_owned(),
+            turn: Some(turn.id),
+            document: None,
+        },
+        ..Fact::new(owner.clone(), statement.text, turn.asked_at)
+    };
+    statements(&message.text()).into_iter().map(fact).collect()
+}
+
+/// The statements of a message, in order, each once.
+#[must_use]
+pub fn statements(message: &str) -> Vec<Statement> {
+    let Some(rules) = RULES.as_ref() else { return Vec::new() };
+    if message.chars().count() > MOST_CHARACTERS {
+        return Vec::new();
+    }
+    let mut found: Vec<Statement> = Vec::new();
+    for sentence in own_sentences(message, rules) {
+        for clause in rules.clauses(&sentence) {
+            if let Some(statement) = rules.read(clause)
+                && !found.iter().any(|known| known.text == statement.text)
+            {
+                found.push(statement);
+            }
+        }
+    }
+    found
+}
+
+/// What one statement is about, for a text that is given as a fact: its kind and its attribute, if a rule knows them.
+#[must_use]
+pub fn classify(text: &str) -> (Kind, Option<String>) {
+    let read = RULES.as_ref().and_then(|rules| rules.read(text.trim()));
+    read.map_or((Kind::Fact, None), |statement| (statement.kind, statement.attribute))
+}
+
+struct Rules {
+    /// Where one sentence tells several things.
+    joint: Regex,
+    filler: Regex,
+    explicit: Regex,
+    secret: Regex,
+    supposed: Regex,
+    works_on_text: Regex,
+    call_me: Regex,
+    home: Regex,
+    work: Regex,
+    job: Regex,
+    allergy: Regex,
+    diet: Regex,
+    age: Regex,
+    prefer: Regex,
+    taste: Regex,
+    mine: Regex,
+    rule: Regex,
+    habit: Regex,
+}
+
+static RULES: LazyLock<Option<Rules>> = LazyLock::new(|| Rules::new().ok());
+
+/// Things of which one has one: a new value takes the old one's place.
+const SINGLE: &[&str] = &[
+    "name",
+    "nickname",
+    "surname",
+    "address",
+    "email",
+    "phone",
+    "number",
+    "birthday",
+    "age",
+    "job",
+    "profession",
+    "employer",
+    "company",
+    "boss",
+    "manager",
+    "wife",
+    "husband",
+    "partner",
+    "timezone",
+    "language",
+    "hometown",
+    "city",
+    "country",
+    "home",
+    "office",
+    "title",
+    "height",
+    "weight",
+    "pronouns",
+    "diet",
+    "doctor",
+    "dentist",
+    "landlord",
+];
+
+/// "My question is …" tells nothing of who asks.
+const NOT_OWNED: &[&str] = &[
+    "question",
+    "questions",
+    "problem",
+    "issue",
+    "guess",
+    "point",
+    "opinion",
+    "code",
+    "error",
+    "goal",
+    "aim",
+    "task",
+    "plan",
+    "idea",
+    "understanding",
+    "query",
+    "input",
+    "output",
+    "prompt",
+    "function",
+    "concern",
+    "request",
+    "assignment",
+    "homework",
+    "essay",
+    "text",
+    "program",
+    "script",
+    "answer",
+    "thought",
+    "thinking",
+    "hope",
+    "worry",
+    "assumption",
+    "impression",
+    "bad",
+    "fault",
+    "mistake",
+    "intention",
+    "suggestion",
+    "example",
+    "approach",
+    "turn",
+    "story",
+    "character",
+    "draft",
+    "sentence",
+    "poem",
+    "test",
+    "build",
+    "query",
+    "sql",
+    "regex",
+];
+
+/// What follows "my … is" when it is no value.
+const NO_VALUE: &[&str] = &[
+    "that", "how", "why", "what", "whether", "if", "not", "to", "about", "going", "broken", "failing", "getting",
+    "giving", "throwing", "down", "slow", "there", "here", "it", "this", "when", "where", "ok", "okay", "fine",
+    "wrong", "right", "correct", "done", "ready", "missing", "still", "now", "just",
+];
+
+/// What one likes in passing: "I like it", "I love this answer", "I prefer the second one".
+const IN_PASSING: &[&str] = &[
+    "it", "this", "that", "these", "those", "your", "you", "how", "what", "the", "to", "when", "him", "her", "them",
+    "not", "if", "one", "option", "version", "both", "either", "neither", "all",
+];
+
+impl Rules {
+    fn new() -> Result<Self, regex::Error> {
+        let rule = |pattern: &str| Regex::new(&format!("(?i){pattern}"));
+        Ok(Self {
+            joint: rule(r"(?:,\s*(?:and\s+|but\s+)?|;\s*|\s+and\s+|\s+but\s+)(?:i(?:'m|\u{2019}m)?\s|my\s|call me\s)")?,
+            filler: rule(
+                r"^(?:(?:please|btw|by the way|fyi|hi|hello|hey|well|so|also|and|but|oh|ok|okay|actually|thanks|note|just so you know|for your information|from now on)\b[\s,:!-]*)+",
+            )?,
+            explicit: rule(
+                r"^(?:(?:please|and|also)\s+)?(?:remember|don['\u{2019}]t forget|do not forget|keep in mind|bear in mind|note|memori[sz]e|for the record)\b\s*(?:(?:that\b|this\b)?\s*[:,-]?)\s*(.+)$",
+            )?,
+            secret: rule(
+                r"\b(?:password|passphrase|passcode|pin(?: code)?|secret|api[ -]?key|access key|private key|token|cvv|cvc|credit card|card number|iban|ssn|social security|seed phrase|recovery phrase)\b|\b(?:sk|hb|ghp|xox[bp])-?[A-Za-z0-9_-]{12,}",
+            )?,
+            supposed: rule(
+                r"^(?:if|suppose|supposing|imagine|pretend|assume|assuming|say|let['\u{2019}]s say|what if|when|unless|would|could|should|maybe|perhaps|i wish|i hope|i wonder)\b|\bif i\b|\bas if\b",
+            )?,
+            works_on_text: rule(
+                r"^(?:please\s+|can you\s+|could you\s+)?(?:translate|rewrite|rephrase|paraphrase|correct|proofread|summari[sz]e|fix|edit|classify|check|complete|continue|convert|improve|shorten|expand|analy[sz]e|extract|write|compose|draft|act|play|role-?play|pretend|imagine|you are)\b|:\s*$|\bthe following\b",
+            )?,
+            call_me: rule(r"^(?:you (?:can|may|should) )?(?:please )?call me (.+)$")?,
+            home: rule(
+                r"^i(?:['\u{2019}](?:m|ve)| am| have)?\s+(?:(?:just|now|recently|currently|no longer|still|do not|don['\u{2019}]t|used to)\s+)*(?:(?:moved|relocated)\b(?:\s+\w+)?(?:\s+from\s+.+?)?\s+to|(?:live|living|reside|based)\b(?:\s+now)?\s+(?:in|at|on|near|with))\s+(.+)$",
+            )?,
+            work: rule(
+                r"^i(?:['\u{2019}]m| am)?\s+(?:(?:now|currently|no longer)\s+)?work(?:ing)?(?:\s+now)?\s+(?:at|for|in)\s+(.+)$",
+            )?,
+            job: rule(r"^i(?:['\u{2019}]m| am)?\s+(?:(?:now|currently)\s+)?work(?:ing)?\s+as\s+(.+)$")?,
+            allergy: rule(r"^i(?:['\u{2019}]m| am)\s+(?:(?:not|severely|very)\s+)?allergic\s+to\s+(.+)$")?,
+            diet: rule(
+                r"^i(?:['\u{2019}]m| am)\s+(?:(?:a|an|now|not|strictly)\s+)*(vegan|vegetarian|pescatarian|lactose intolerant|coeliac|celiac|kosher|halal)\b",
+            )?,
+            age: rule(r"^i(?:['\u{2019}]m| am)\s+(\d{1,3})(?:\s+years\s+old)?[.!]*$")?,
+            prefer: rule(
+                r"^i(?:['\u{2019}]d| would)?\s+(?:(?:now|really|much|strongly|generally|usually)\s+)*prefer\s+(.+)$",
+            )?,
+            taste: rule(
+                r"^i\s+(?:(?:really|absolutely|also|now)\s+)*(?:like|love|enjoy|hate|dislike|can['\u{2019}]t stand|don['\u{2019}]t (?:like|eat|drink)|do not (?:like|eat|drink))\s+(.+)$",
+            )?,
+            mine: rule(
+                r"^my\s+([a-z][\w'\u{2019} -]{1,60}?)(?:\s+is|\s+are|['\u{2019}]s name is)\s+((?:called|named)\s+)?(.+)$",
+            )?,
+            rule: rule(r"^(always|never|do not ever|don['\u{2019}]t ever)\s+(.+)$")?,
+            habit: rule(r"^i\s+(always|never)\s+(.+)$")?,
+        })
+    }
+
+    /// A sentence's parts, each of which may state something.
+    fn clauses<'a>(&self, sentence: &'a str) -> Vec<&'a str> {
+        let mut parts = Vec::new();
+        let mut start = 0;
+        for joint in self.joint.find_iter(sentence) {
+            // The joint ends with the first words of what follows; these belong to it.
+            let inside = joint.as_str();
+            let lower = inside.to_lowercase();
+            let begins = ["call me", "my", "i"]
+                .iter()
+                .filter_map(|word| lower.rfind(word))
+                .filter(|at| lower[..*at].ends_with([' ', ',', ';']))
+                .max()
+                .unwrap_or_default();
+            parts.push(sentence[start..joint.start()].trim());
+            start = joint.start() + begins;
+        }
+        parts.push(sentence[start..].trim());
+        parts.retain(|part| !part.is_empty());
+        parts
+    }
+
+    fn read(&self, clause: &str) -> Option<Statement> {
+        let clause = clause.trim().trim_end_matches(',').trim_end();
+        if !STATEMENT.contains(&clause.chars().count()) || self.secret.is_match(clause) {
+            return None;
+        }
+        let bare = self.filler.replace(clause, "").trim().to_owned();
+        if self.supposed.is_match(&bare) {
+            return None;
+        }
+        if let Some(said) = self.explicit.captures(&bare).and_then(|found| found.get(1)) {
+            let text = said.as_str().trim();
+            if !STATEMENT.contains(&text.chars().count()) || text.to_lowercase().starts_with("to ") {
+                return None;
+            }
+            let (kind, attribute) = self.classified(text).unwrap_or((Kind::Fact, None));
+            return Some(Statement {
+                text: text.to_owned(),
+                kind,
+                attribute,
+            });
+        }
+        let (kind, attribute) = self.classified(&bare)?;
+        Some(Statement {
+            text: bare,
+            kind,
+            attribute,
+        })
+    }
+
+    fn classified(&self, text: &str) -> Option<(Kind, Option<String>)> {
+        let value = |rule: &Regex| -> Option<String> {
+            let found = rule.captures(text)?.get(1)?;
+            Some(found.as_str().trim_end_matches(['.', '!']).trim().to_owned())
+        };
+        let one = |kind: Kind, attribute: &str| Some((kind, Some(attribute.to_owned())));
+        if let Some(name) = value(&self.call_me) {
+            let first = name.split_whitespace().next().unwrap_or_default().to_lowercase();
+            let odd = [
+                "back", "later", "when", "if", "at", "a", "an", "tomorrow", "on", "crazy", "today", "the",
+            ];
+            let named = name.split_whitespace().count() <= 4 && !odd.contains(&first.as_str());
+            return named.then(|| (Kind::Preference, Some("name".to_owned())));
+        }
+        if value(&self.home).is_some() {
+            return one(Kind::Fact, "home");
+        }
+        if value(&self.work).is_some() {
+            return one(Kind::Fact, "work");
+        }
+        if value(&self.job).is_some() {
+            return one(Kind::Fact, "job");
+        }
+        if let Some(what) = value(&self.allergy) {
+            return one(Kind::Fact, &format!("allergy:{}", about(&what)));
+        }
+        if value(&self.diet).is_some() {
+            return one(Kind::Fact, "diet");
+        }
+        if value(&self.age).is_some() {
+            return one(Kind::Fact, "age");
+        }
+        if let Some(what) = value(&self.prefer) {
+            return (!in_passing(&what)).then(|| (Kind::Preference, preference(&what)));
+        }
+        if let Some(what) = value(&self.taste) {
+            let short = what.split_whitespace().count() <= 8;
+            return (short && !in_passing(&what)).then(|| (Kind::Preference, Some(format!("taste:{}", about(&what)))));
+        }
+        if let Some(found) = self.rule.captures(text) {
+            let what = found.get(2)?.as_str();
+            let several = what.split_whitespace().count() >= 2;
+            return several.then(|| (Kind::Instruction, Some(format!("rule:{}", about(what)))));
+        }
+        if let Some(found) = self.habit.captures(text) {
+            return one(Kind::Preference, &format!("habit:{}", about(found.get(2)?.as_str())));
+        }
+        self.owned(text)
+    }
+
+    /// "My … is …".
+    fn owned(&self, text: &str) -> Option<(Kind, Option<String>)> {
+        let found = self.mine.captures(text)?;
+        let (what, value) = (found.get(1)?.as_str().to_lowercase(), found.get(3)?.as_str());
+        let names: Vec<&str> = what.split_whitespace().collect();
+        let last = *names.last()?;
+        let first_of_value = value.split(|c: char| !c.is_alphanumeric()).next()?.to_lowercase();
+        if names.len() > 4
+            || names.iter().any(|name| NOT_OWNED.contains(name))
+            || NO_VALUE.contains(&first_of_value.as_str())
+        {
+            return None;
+        }
+        let likes = names[0].starts_with("favo") || names[0] == "preferred";
+        let kind = if likes { Kind::Preference } else { Kind::Fact };
+        let named = found.get(2).is_some() || text.to_lowercase().contains("s name is ");
+        let attribute = if last == "name" && names.len() <= 2 {
+            Some("name".to_owned())
+        } else if named {
+            Some(format!("my:{}:name", about(&what)))
+        } else if likes || SINGLE.contains(&last) {
+            Some(format!("my:{}", about(&what)))
+        } else {
+            // "My dog is brown" says nothing against "my dog is ill".
+            None
+        };
+        Some((kind, attribute))
+    }
+}
+
+/// The words that tell what a value is about, whatever their order.
+fn about(value: &str) -> String {
+    let stems: BTreeSet<String> = words::content(value).into_iter().collect();
+    if stems.is_empty() {
+        return value.trim().to_lowercase();
+    }
+    stems.into_iter().collect::<Vec<_>>().join(" ")
+}
+
+/// "Tea over coffee" is about tea and coffee, and so is "coffee over tea"; "dark mode" is about a mode.
+fn preference(value: &str) -> Option<String> {
+    let lower = value.to_lowercase();
+    let compares = [" over ", " to ", " than "].iter().any(|word| lower.contains(word));
+    let topic = if compares {
+        about(value)
+    } else {
+        words::content(value)
+            .pop()
+            .filter(|_| value.split_whitespace().count() > 1)?
+    };
+    Some(format!("prefers:{topic}"))
+}
+
+fn in_passing(value: &str) -> bool {
+    let words: Vec<String> = value
+        .split(|c: char| !c.is_alphanumeric() && c != '\'')
+        .filter(|word| !word.is_empty())
+        .map(str::to_lowercase)
+        .collect();
+    let first = words.first().is_none_or(|word| IN_PASSING.contains(&word.as_str()));
+    first
+        || words
+            .last()
+            .is_some_and(|word| matches!(word.as_str(), "one" | "option" | "version" | "answer"))
+}
+
+/// The sentences that a message's author says of themselves: without code, quotes, questions, wishes, and texts to work on.
+fn own_sentences(message: &str, rules: &Rules) -> Vec<String> {
+    let mut own = Vec::new();
+    let mut fenced = false;
+    for line in message.lines() {
+        let line = line.trim();
+        if line.starts_with("```") || line.starts_with("~~~") {
+            fenced = !fenced;
+            continue;
+        }
+        if fenced || line.starts_with(['>', '|', '#', '"', '\u{201c}', '\'']) {
+            continue;
+        }
+        for sentence in sentences(line.trim_start_matches(['-', '*', ' '])) {
+            // What follows is the text to work on.
+            if rules.works_on_text.is_match(sentence) && !rules.explicit.is_match(sentence) {
+                return own;
+            }
+            if sentence.ends_with('?') || sentence.contains(['"', '\u{201c}', '`', '{', '}', '<', '=']) {
+                continue;
+            }
+            if words::wishes(sentence) && !rules.explicit.is_match(sentence) {
+                continue;
+            }
+            own.push(sentence.to_owned());
+        }
+    }
+    own
+}
+
+/// A line's sentences, with what ends them.
+fn sentences(line: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut start = 0;
+    let mut characters = line.char_indices().peekable();
+    while let Some((at, character)) = characters.next() {
+        let ends = matches!(character, '.' | '!' | '?')
+            && characters.peek().is_none_or(|(_, next)| next.is_whitespace())
+            && !abbreviates(&line[start..at]);
+        if ends {
+            let end = at + character.len_utf8();
+            found.push(line[start..end].trim());
+            start = end;
+        }
+    }
+    found.push(line[start..].trim());
+    found.retain(|sentence| !sentence.is_empty());
+    found
+}
+
+/// Whether a full stop after this ends no sentence: "Dr.", "J.".
+fn abbreviates(before: &str) -> bool {
+    let last = before.rsplit(|c: char| c.is_whitespace()).next().unwrap_or_default();
+    matches!(last, "Dr" | "Mr" | "Mrs" | "Ms" | "St" | "Prof" | "e.g" | "i.e")
+        || (last.chars().count() == 1 && last.chars().all(char::is_uppercase) && last != "I")
+}
+
+#[cfg(test)]
+mod tests;
