@@ -18,6 +18,7 @@ mod documents;
 mod facts;
 mod left;
 mod options;
+mod outdated;
 mod recalled;
 
 pub use documents::{inference, persistent};

@@ -275,6 +275,8 @@ pub struct FromTurn {
     pub words_sha256: String,
     /// What it is worth now.
     pub status: Status,
+    /// The fact that took its place.
+    pub superseded_by: Option<Uuid>,
 }
 
 /// Keeps facts.

@@ -8,12 +8,12 @@ use async_trait::async_trait;
 use habit_engine::Role;
 use uuid::Uuid;
 
-use crate::context::left;
 use crate::context::options::{self, normalised, shortened};
 use crate::context::{ContextSource, Options, Request};
+use crate::context::{left, outdated};
 use crate::conversation;
 use crate::error::MemoryError;
-use crate::facts::{Facts, Status, words_sha256};
+use crate::facts::Facts;
 use crate::index::Index;
 use crate::indexer::Indexer;
 use crate::interaction::Interaction;
@@ -126,16 +126,11 @@ impl Recalled {
             return Ok(HashMap::new());
         }
         let turns = self.journal.turns_by_id(&request.scope, ids).await?;
-        let outdated: HashSet<(Uuid, String)> = match &self.facts {
+        let outdated = match &self.facts {
+            Some(facts) => outdated::among(facts.as_ref(), &request.scope, &turns).await?,
             None => HashSet::new(),
-            Some(facts) => {
-                let taught = facts.of_turns(&request.scope, ids).await?.into_iter();
-                let ended = taught.filter(|fact| fact.status != Status::Active);
-                ended.map(|fact| (fact.turn, fact.words_sha256)).collect()
-            }
         };
-        let holds =
-            |turn: &Interaction| outdated.is_empty() || !outdated.contains(&(turn.id, words_sha256(&turn.prompt)));
+        let holds = |turn: &Interaction| !outdated.contains(&turn.id);
         Ok(turns
             .into_iter()
             .filter(|turn| turn.remember && holds(turn))

@@ -231,6 +231,7 @@ impl Facts for SeaFacts {
                     id: rows::id(&row.id)?,
                     turn: rows::id(turn)?,
                     status: row::parse_status(&row)?,
+                    superseded_by: row.superseded_by.as_deref().map(rows::id).transpose()?,
                     words_sha256: row.words_sha256,
                 });
             }
