@@ -1,37 +1,12 @@
 """What clients without an SDK see: spellings of URLs, keys and bodies, and every way to be refused."""
 
 import gzip
-import http.client
 import json
-import urllib.parse
 
-from checks import BASE, KEY, check, main
+from checks import KEY, check, main
+from plain import CHAT, call, refused, server
 
-server = urllib.parse.urlsplit(BASE)
-CHAT = "/v1/chat/completions"
 HI = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2}
-
-
-def call(method, path, body=None, headers=None, key=KEY):
-    connection = http.client.HTTPConnection(server.hostname, server.port, timeout=120)
-    sent = {"content-type": "application/json"} | ({"authorization": f"Bearer {key}"} if key else {}) | (headers or {})
-    if body is not None and not isinstance(body, bytes):
-        body = json.dumps(body).encode()
-    connection.request(method, path, body, sent)
-    reply = connection.getresponse()
-    text = reply.read()
-    connection.close()
-    kind = reply.headers.get("content-type", "")
-    return reply.status, reply.headers, json.loads(text) if kind.startswith("application/json") else text.decode()
-
-
-def refused(status, code, *arguments, **more):
-    got, headers, body = call(*arguments, **more)
-    assert got == status, (got, body)
-    error = body["error"]
-    assert set(error) == {"message", "type", "param", "code"} and error["code"] == code, body
-    assert headers["x-request-id"]
-    return error
 
 
 @check

@@ -18,7 +18,7 @@ import urllib.request
 
 here = pathlib.Path(__file__).parent
 sdk = pathlib.Path(os.environ["HABIT_SDK_DIR"])
-SHARED = {"checks.py", "checks.mjs", "run.py"}
+SHARED = {"checks.py", "checks.mjs", "plain.py", "run.py"}
 # After all others: it sends thousands of requests.
 LAST = "fuzz.py"
 
