@@ -21,11 +21,13 @@ sdk = pathlib.Path(os.environ["HABIT_SDK_DIR"])
 SHARED = {"checks.py", "checks.mjs", "plain.py", "run.py"}
 # After all others: it sends thousands of requests.
 LAST = "fuzz.py"
+# Only when it is named.
+ASKED_FOR = {"soak.py"}
 
 
 def clients(named):
     files = [here / name for name in named] or sorted(
-        file for file in here.iterdir() if file.suffix in (".py", ".mjs") and file.name not in SHARED
+        file for file in here.iterdir() if file.suffix in (".py", ".mjs") and file.name not in SHARED | ASKED_FOR
     )
     return sorted(files, key=lambda file: file.name == LAST)
 
@@ -64,8 +66,9 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         server, url, key, admin = start(habit, pathlib.Path(folder))
         environment = os.environ | {
-            "OPENAI_BASE_URL": url + "/v1", "OPENAI_API_KEY": key, "HABIT_ADMIN_KEY": admin, "ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": key,
-            "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "PYTHONDONTWRITEBYTECODE": "1",
+            "OPENAI_BASE_URL": url + "/v1", "OPENAI_API_KEY": key, "HABIT_ADMIN_KEY": admin,
+            "ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": key,
+            "HABIT_PID": str(server.pid), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "PYTHONDONTWRITEBYTECODE": "1",
         }
         try:
             for file in clients(named):
