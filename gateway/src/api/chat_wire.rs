@@ -329,6 +329,11 @@ impl WireMessage {
             WireRole::Tool | WireRole::Function => Role::Tool,
         };
         let content = match self.content {
+            None if self.role == WireRole::User => {
+                let param = format!("messages[{at}].content");
+                let problem = format!("`{param}` is missing; a user's message needs it, if only as an empty text");
+                return Err(ApiError::invalid(problem, Some(&param)));
+            }
             None => Content::Text(String::new()),
             Some(WireContent::Text(text)) => Content::Text(text),
             Some(WireContent::Parts(parts)) => Content::Parts(check_parts(parts, at)?),

@@ -213,6 +213,9 @@ fn errors_in_messages_name_the_place() {
         param_of(&messages(json!([{"role": "user", "content": ["x", 3]}]))),
         "messages[0].content[1]"
     );
+    for nothing in [json!({"role": "user"}), json!({"role": "user", "content": null})] {
+        assert_eq!(param_of(&messages(json!([user, nothing]))), "messages[1].content");
+    }
     assert!(
         read(&messages(json!([{"content": "hi"}])))
             .unwrap_err()
