@@ -16,6 +16,8 @@ use serde_json::{Value, json};
 
 #[path = "vector_stores/file_search.rs"]
 mod file_search;
+#[path = "vector_stores/left_unread.rs"]
+mod left_unread;
 
 const HANDBOOK: &[u8] = b"# Handbook\n\nThe notice period is six weeks.\n\n# Parking\n\nThe garage opens at seven.\n";
 

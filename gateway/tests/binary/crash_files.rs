@@ -53,7 +53,6 @@ async fn a_file_is_whole_in_a_store_or_not_there() {
         }
     }
     for store in stores {
-        // Not even a look at the file is needed for its reading to go on.
         search_until_whole(&server, &store).await;
         let store = settled(&server, &format!("/v1/vector_stores/{store}")).await;
         assert_eq!(store["file_counts"], whole["file_counts"], "{store}");
