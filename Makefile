@@ -10,7 +10,7 @@ export HABIT_TEST_EMBEDDER ?= $(HABIT_TEST_MODELS)/models/all-minilm-l6-v2
 export HABIT_TEST_VENV ?= $(HOME)/.cache/habit/venv
 HABIT := $(CARGO_TARGET_DIR)/release/habit
 
-.PHONY: run test sdk build deps models venv lint fmt openapi bench help
+.PHONY: run test sdk build deps models venv lint fmt openapi bench cuda help
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -45,6 +45,9 @@ fmt: ## format
 
 openapi: build ## write openapi.yaml from the code
 	$(HABIT) openapi > openapi.yaml
+
+cuda: deps ## build for NVIDIA's GPUs, in a target directory of its own (docs/cuda.md)
+	@scripts/cuda $(ARGS)
 
 bench: build models ## the figures of docs/performance.md
 	cargo bench --workspace --bench memory --bench overhead
