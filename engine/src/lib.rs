@@ -27,6 +27,7 @@ pub mod models;
 pub mod native;
 #[cfg(feature = "testing")]
 pub mod scripted;
+pub mod tune;
 pub mod worker;
 
 pub use chat::{

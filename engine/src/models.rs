@@ -4,7 +4,7 @@
 //! - [`fetch`] downloads (resumed, verified), [`pip`] and [`hub`] find what to download;
 //! - [`gguf`] checks a GGUF file so that no loader ever sees a broken one, [`requantise`] rewrites the types that have
 //!   no fast kernel, [`tokenizer`] rebuilds the exact tokenizer that the file's metadata describes;
-//! - [`fit`] says whether a model fits in memory;
+//! - [`fit`] says whether a model fits in memory, [`mod@fingerprint`] which one it is;
 //! - [`manifest`] is what the store remembers of a prepared model, [`store`] puts it all together.
 //!
 //! What loads a model ([`crate::embedded`], [`crate::embedder`]) gets a [`LocalModel`] and never touches the network.
@@ -14,6 +14,7 @@ use std::path::PathBuf;
 pub mod catalogue;
 pub mod error;
 pub mod fetch;
+pub mod fingerprint;
 pub mod fit;
 pub mod gguf;
 pub mod hub;
@@ -28,6 +29,7 @@ pub mod tokenizer;
 
 pub use catalogue::{DEFAULT_CHAT, DEFAULT_EMBEDDER, Kind};
 pub use error::ModelError;
+pub use fingerprint::fingerprint;
 pub use store::{Listed, Sources, Store};
 
 /// A model on this machine, ready to be loaded.

@@ -152,6 +152,18 @@ impl Native {
         Ok(logits.chunks_exact(self.vocabulary).map(<[f32]>::to_vec).collect())
     }
 
+    /// Makes the engine's thread panic, as a bug in it would.
+    #[cfg(feature = "testing")]
+    pub fn crash_for_test(&self) {
+        let job = Job {
+            tokens: Vec::new(),
+            limit: 0,
+            owner: String::new(),
+            work: Work::Crash,
+        };
+        self.send(job).ok();
+    }
+
     fn send(&self, job: Job) -> Result<(), EngineError> {
         self.jobs.send(job).map_err(|_| gone())
     }

@@ -1,7 +1,8 @@
-//! The laws of [`Engine`] over every implementation that needs no model: [`contract::engine`] takes one that repeats
-//! the last message, as [`Scripted`] does.
+//! The laws of [`Engine`] over every implementation that needs no model. Over the engines that run one they are checked
+//! in `native.rs` and `embedded.rs`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[allow(dead_code, reason = "real models are in other binaries")]
 #[path = "contract/engine.rs"]
 mod contract;
 #[path = "support/upstream.rs"]
@@ -9,6 +10,7 @@ mod upstream;
 
 use std::sync::Arc;
 
+use contract::Says;
 use habit_engine::admission::Admission;
 use habit_engine::fleet::patience::Patience;
 use habit_engine::fleet::{Fleet, Member, MemberOptions};
@@ -17,19 +19,24 @@ use habit_engine::worker::{Worker, WorkerOptions};
 
 #[tokio::test]
 async fn scripted_keeps_the_laws() {
-    contract::engine(Arc::new(Scripted::default()), MODEL).await;
+    contract::engine(Arc::new(Scripted::default()), MODEL, Says::TheSame).await;
 }
 
 #[tokio::test]
 async fn admission_keeps_the_laws() {
     let admission = Arc::new(Admission::new(Arc::new(Scripted::default()), 2, 8));
-    contract::engine(admission.clone(), MODEL).await;
+    contract::engine(admission.clone(), MODEL, Says::TheSame).await;
     assert_eq!((admission.running(), admission.waiting()), (0, 0));
 }
 
 #[tokio::test]
 async fn fleet_keeps_the_laws() {
-    contract::engine(Arc::new(Fleet::new(vec![Arc::new(Scripted::default())])), MODEL).await;
+    contract::engine(
+        Arc::new(Fleet::new(vec![Arc::new(Scripted::default())])),
+        MODEL,
+        Says::TheSame,
+    )
+    .await;
 }
 
 #[tokio::test]
@@ -45,7 +52,7 @@ async fn a_fleet_of_remote_engines_keeps_the_laws() {
     };
     let fleet = Fleet::of(vec![member("one"), member("two")]);
     fleet.first_look(std::time::Duration::from_secs(5)).await;
-    contract::engine(Arc::new(fleet), MODEL).await;
+    contract::engine(Arc::new(fleet), MODEL, Says::TheSame).await;
 }
 
 #[tokio::test]
@@ -59,5 +66,5 @@ async fn worker_keeps_the_laws() {
     };
     let worker = Worker::new(options).unwrap();
     worker.connect().await.unwrap();
-    contract::engine(Arc::new(worker), MODEL).await;
+    contract::engine(Arc::new(worker), MODEL, Says::TheSame).await;
 }

@@ -3,10 +3,15 @@
 
 #![cfg(feature = "embedded")]
 #![allow(
+    clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     reason = "what helps a test fails as a test does"
 )]
+
+#[allow(dead_code, reason = "a real model repeats nothing")]
+#[path = "contract/engine.rs"]
+mod contract;
 
 use std::{
     path::Path,
@@ -139,6 +144,18 @@ async fn a_reply_is_right_counted_and_the_same_every_time() {
         let answer = reply(engine, next.clone()).await;
         assert!(answer.text.contains("Seine"), "{answer:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_keeps_the_laws() {
+    let _turn = TURN.lock().await;
+    let options = EmbeddedOptions {
+        context_window: Some(512),
+        ..EmbeddedOptions::default()
+    };
+    let engine = engine(options).await;
+    let model = engine.models()[0].id.clone();
+    contract::engine(Arc::new(engine), &model, contract::Says::Anything).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,11 +2,20 @@
 //! fetched once and kept in the target directory.
 
 #![allow(
+    clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     reason = "what helps a test fails as a test does"
 )]
 
+#[allow(dead_code, reason = "a real model repeats nothing")]
+#[path = "contract/engine.rs"]
+mod contract;
+#[allow(dead_code, reason = "the store's tests use the rest")]
+#[path = "support/gguf.rs"]
+mod gguf;
+#[path = "native/layouts.rs"]
+mod layouts;
 use std::{
     path::Path,
     sync::Arc,
@@ -124,6 +133,53 @@ async fn a_reply_is_right_and_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn it_keeps_the_laws() {
+    let _turn = TURN.lock().await;
+    let options = NativeOptions {
+        context_window: Some(512),
+        ..NativeOptions::default()
+    };
+    let engine = engine(options).await;
+    let model = engine.models()[0].id.clone();
+    contract::engine(Arc::new(engine), &model, contract::Says::Anything).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_step_that_fails_ends_its_replies_and_nothing_else() {
+    let _turn = TURN.lock().await;
+    let engine = engine(NativeOptions::default()).await;
+    let question = ask(&engine, "Write a long story about the sea.");
+    let before = reply(&engine, question.clone()).await;
+    let endless_one = ChatRequest {
+        max_tokens: Some(2000),
+        extra: [("ignore_eos".to_owned(), json!(true))].into_iter().collect(),
+        ..question.clone()
+    };
+    let mut streams = Vec::new();
+    for _ in 0..2 {
+        let mut stream = engine.chat(endless_one.clone()).await.expect("a stream");
+        stream.next().await.expect("a delta").expect("text");
+        streams.push(stream);
+    }
+    engine.crash_for_test();
+    for mut stream in streams {
+        let error = loop {
+            match stream.next().await.expect("an error before the end") {
+                Ok(Delta::Text(_)) => {}
+                Ok(other) => panic!("{other:?}"),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(error, EngineError::Interrupted(_)), "{error:?}");
+        assert!(stream.next().await.is_none());
+    }
+    // It runs on at once, with an empty cache.
+    assert_eq!(engine.health().await, Health::Ready);
+    let after = reply(&engine, question).await;
+    assert_eq!((after.text, after.usage.cached_tokens), (before.text, 0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_seeds_text_is_the_same_alone_among_others_and_from_a_warm_cache() {
     let _turn = TURN.lock().await;
     let cold = NativeOptions {
@@ -151,14 +207,14 @@ async fn a_seeds_text_is_the_same_alone_among_others_and_from_a_warm_cache() {
         request
     };
     let mut alone = Vec::new();
-    for seed in 0..10 {
+    for seed in 0..17 {
         alone.push(reply(&cold, with(seed)).await);
     }
     assert_ne!(alone[0].text, alone[5].text);
-    let together = join_all((0..10).map(|seed| reply(&cold, with(seed)))).await;
+    let together = join_all((0..17).map(|seed| reply(&cold, with(seed)))).await;
     assert_eq!(together, alone);
     for _ in 0..2 {
-        let cached = join_all((0..10).map(|seed| reply(&warm, with(seed)))).await;
+        let cached = join_all((0..17).map(|seed| reply(&warm, with(seed)))).await;
         for (cached, alone) in cached.iter().zip(&alone) {
             assert_eq!(cached.text, alone.text);
         }

@@ -12,10 +12,12 @@ use crate::config::{Config, ConfigError, Sources};
 mod bench;
 mod eval;
 mod memory;
+mod tune;
 
 pub use bench::{Bench, BenchProxy, Cores, Through};
 pub use eval::Eval;
 pub use memory::Memory;
+pub use tune::Tune;
 
 const EXAMPLES: &str = "\
 Start here:
@@ -306,6 +308,8 @@ pub enum Models {
         #[arg(long, value_name = "TOKENS")]
         context: Option<u64>,
     },
+    /// Find the settings under which a model is fastest on this machine, and keep them for `serve`
+    Tune(Tune),
     /// Give a model file of your own a name
     Add {
         /// A .gguf file or a directory

@@ -19,6 +19,7 @@ pub mod progress;
 pub mod reindex;
 pub mod running;
 pub mod serve;
+pub mod tune;
 
 /// Runs one command.
 ///

@@ -134,6 +134,12 @@ pub fn index_path(data_dir: &Path) -> PathBuf {
     data_dir.join("index")
 }
 
+/// What `habit models tune` found, in a data directory.
+#[must_use]
+pub fn tuned_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("tuned.json")
+}
+
 /// The files that users keep, in a data directory.
 #[must_use]
 pub fn files_path(data_dir: &Path) -> PathBuf {

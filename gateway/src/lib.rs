@@ -28,5 +28,6 @@ pub mod server_file;
 pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod tuned;
 pub mod turn;
 pub mod wiring;

@@ -33,6 +33,7 @@ use crate::keys::KeyStore;
 use crate::library::Library;
 use crate::lifecycle::Lifecycle;
 use crate::loader::{Load, Loader};
+use crate::tuned::Tuned;
 use crate::turn::running::Running;
 use crate::turn::stack::{self, Stack};
 use crate::turn::{assemble, context as context_layer, overflow, record};
@@ -124,7 +125,11 @@ pub async fn build(
             embedder,
         });
     }
-    let own = Own { store, progress };
+    let own = Own {
+        store,
+        progress,
+        tuned: config.data_dir().ok().map(|dir| Tuned::of(&dir)),
+    };
     let engines = match purpose {
         Purpose::Memory | Purpose::Reindex => Arc::new(Engines::new(Arc::default(), upstream::member)),
         Purpose::Gateway | Purpose::Worker => engines(&config, &own).await?,
@@ -342,6 +347,23 @@ async fn engines(config: &Config, own: &Own) -> anyhow::Result<Arc<Engines>> {
     let engines = Arc::new(Engines::new(fleet, upstream::member));
     engines.apply(config).await?;
     Ok(engines)
+}
+
+/// A model under exactly these settings, whatever was found to suit it.
+///
+/// # Errors
+/// With what to do about it.
+pub async fn run_model(
+    config: &Config,
+    wanted: &config::Engine,
+    progress: Arc<dyn Progress>,
+) -> anyhow::Result<Arc<dyn Engine>> {
+    let own = Own {
+        store: Arc::new(Store::open(config.models_dir()?)?),
+        progress,
+        tuned: None,
+    };
+    own.load(wanted).await
 }
 
 /// The keys of a data directory, for commands on the machine where it is: who may write its files may make keys.

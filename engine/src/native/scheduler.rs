@@ -39,6 +39,19 @@ pub(super) enum Work {
     Reply(Box<Reply>),
     /// They are handed over: of all the tokens, one after the other.
     Logits(Vec<f32>, oneshot::Sender<Vec<f32>>),
+    /// The step that takes it up fails, as by a bug.
+    #[cfg(feature = "testing")]
+    Crash,
+}
+
+/// What a step made of a sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Outcome {
+    /// It goes on.
+    On,
+    Done,
+    /// What its logits were made into failed.
+    Broken,
 }
 
 /// Bounds of the scheduler.
@@ -76,6 +89,8 @@ impl Work {
         match self {
             Self::Reply(reply) => reply.pieces.is_closed(),
             Self::Logits(_, answer) => answer.is_closed(),
+            #[cfg(feature = "testing")]
+            Self::Crash => false,
         }
     }
 }
@@ -102,16 +117,23 @@ impl Scheduler {
             while let Ok(job) = jobs.try_recv() {
                 self.waiting.push_back(job);
             }
-            self.admit();
-            if catch_unwind(AssertUnwindSafe(|| self.step())).is_err() {
-                // Their streams end without a finish, which tells the readers.
-                tracing::error!(
-                    replies = self.running.len(),
-                    "the engine failed in a step; its replies break off"
-                );
-                self.running.clear();
+            let step = AssertUnwindSafe(|| {
+                self.admit();
+                self.step();
+            });
+            if catch_unwind(step).is_err() {
+                self.start_anew();
             }
         }
+    }
+
+    /// After a step that failed: the weights can't have changed, and all else is let go. The streams of the replies that
+    /// ran end without a finish, which tells their readers; those that waited are taken up.
+    fn start_anew(&mut self) {
+        let replies = self.running.len();
+        tracing::error!(replies, "the engine failed in a step; its replies break off");
+        self.running.clear();
+        self.cache = PrefixCache::new(self.weights.shape.kv, self.bounds.cache_bytes);
     }
 
     /// Begins what there is room for, in order.
@@ -132,6 +154,11 @@ impl Scheduler {
                 owner: job.owner,
                 work: job.work,
             };
+            #[cfg(feature = "testing")]
+            #[allow(clippy::panic, reason = "a test asked for it")]
+            if matches!(running.work, Work::Crash) {
+                panic!("a test asked for it");
+            }
             if let Work::Reply(reply) = &mut running.work {
                 running.kv = self.cache.find(&running.owner, &running.tokens);
                 reply.cached_tokens = running.kv.len();
@@ -151,7 +178,7 @@ impl Scheduler {
         }
         let (weights, running) = (&*self.weights, &mut self.running);
         let vocabulary = weights.vocabulary();
-        let ended = self.pool.install(|| {
+        let outcomes = self.pool.install(|| {
             let mut sequences: Vec<&mut Kv> = running.iter_mut().map(|running| &mut running.kv).collect();
             let mut logits = forward(weights, &rows, &mut sequences);
             // In the order of the rows, so each sequence's are together.
@@ -166,16 +193,22 @@ impl Scheduler {
             steps
                 .into_par_iter()
                 .with_max_len(1)
-                .map(|(running, logits)| running.step(logits))
-                .collect::<Vec<bool>>()
+                .map(|(running, logits)| {
+                    // A reply's own grammar or template of calls may fail; the others have nothing to do with it.
+                    catch_unwind(AssertUnwindSafe(|| running.step(logits))).unwrap_or(Outcome::Broken)
+                })
+                .collect::<Vec<Outcome>>()
         });
-        let mut ended = ended.into_iter();
-        for done in self.running.extract_if(.., |_| ended.next().unwrap_or(false)) {
-            if let Work::Logits(logits, answer) = done.work {
+        let mut each = outcomes.iter();
+        let over = |outcome: Option<&Outcome>| outcome.is_some_and(|outcome| *outcome != Outcome::On);
+        let over = self.running.extract_if(.., |_| over(each.next()));
+        let how = outcomes.iter().filter(|outcome| **outcome != Outcome::On);
+        for (done, outcome) in over.zip(how) {
+            match done.work {
+                _ if *outcome == Outcome::Broken => tracing::error!("a reply failed in a step and breaks off"),
                 // Who asked may have left meanwhile.
-                answer.send(logits).ok();
-            } else {
-                self.cache.keep(done.owner, &done.tokens, &done.kv);
+                Work::Logits(logits, answer) => drop(answer.send(logits)),
+                _ => self.cache.keep(done.owner, &done.tokens, &done.kv),
             }
         }
     }
@@ -207,22 +240,25 @@ impl Scheduler {
 }
 
 impl Running {
-    /// Takes the logits of its wanted rows; whether that was the end.
-    fn step(&mut self, logits: &mut [f32]) -> bool {
+    /// Takes the logits of its wanted rows.
+    fn step(&mut self, logits: &mut [f32]) -> Outcome {
         match &mut self.work {
             Work::Logits(all, _) => {
                 all.extend_from_slice(logits);
-                self.kv.len() == self.tokens.len()
+                let whole = self.kv.len() == self.tokens.len();
+                if whole { Outcome::Done } else { Outcome::On }
             }
             // A chunk of the prompt that was not its last.
-            Work::Reply(_) if logits.is_empty() => false,
+            Work::Reply(_) if logits.is_empty() => Outcome::On,
             Work::Reply(reply) => match reply.step(logits) {
                 Step::Token(token) => {
                     self.tokens.push(token);
-                    false
+                    Outcome::On
                 }
-                Step::End => true,
+                Step::End => Outcome::Done,
             },
+            #[cfg(feature = "testing")]
+            Work::Crash => Outcome::Done,
         }
     }
 }

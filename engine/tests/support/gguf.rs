@@ -31,24 +31,7 @@ impl Default for Model {
 impl Model {
     pub fn write(&self, path: &Path) {
         let tokens = vocabulary();
-        let mut types = vec![Value::I32(1); tokens.len()];
-        types[0] = Value::I32(3);
-        let text = |text: &str| Value::String(text.into());
-        let metadata = [
-            ("general.architecture".to_owned(), text(self.architecture)),
-            ("general.file_type".to_owned(), Value::U32(3)),
-            (format!("{}.context_length", self.architecture), Value::U32(self.window)),
-            ("tokenizer.ggml.model".to_owned(), text("gpt2")),
-            ("tokenizer.ggml.pre".to_owned(), text(self.pre)),
-            (
-                "tokenizer.ggml.tokens".to_owned(),
-                Value::Array(tokens.iter().map(|token| text(token)).collect()),
-            ),
-            ("tokenizer.ggml.token_type".to_owned(), Value::Array(types)),
-            ("tokenizer.ggml.merges".to_owned(), Value::Array(vec![text("h e")])),
-            ("tokenizer.ggml.eos_token_id".to_owned(), Value::U32(0)),
-            ("tokenizer.chat_template".to_owned(), text("{{ messages }}")),
-        ];
+        let metadata = metadata(self.architecture, self.pre, self.window);
         let slow = |kind: GgmlDType| if self.slow { kind } else { GgmlDType::Q8_0 };
         let tensors = [
             ("token_embd.weight", tensor(tokens.len(), 64, GgmlDType::Q8_0)),
@@ -64,6 +47,29 @@ impl Model {
     }
 }
 
+/// What a file says of its model's language, and of the window.
+pub fn metadata(architecture: &str, pre: &str, window: u32) -> Vec<(String, Value)> {
+    let tokens = vocabulary();
+    let mut types = vec![Value::I32(1); tokens.len()];
+    types[0] = Value::I32(3);
+    let text = |text: &str| Value::String(text.into());
+    vec![
+        ("general.architecture".to_owned(), text(architecture)),
+        ("general.file_type".to_owned(), Value::U32(3)),
+        (format!("{architecture}.context_length"), Value::U32(window)),
+        ("tokenizer.ggml.model".to_owned(), text("gpt2")),
+        ("tokenizer.ggml.pre".to_owned(), text(pre)),
+        (
+            "tokenizer.ggml.tokens".to_owned(),
+            Value::Array(tokens.iter().map(|token| text(token)).collect()),
+        ),
+        ("tokenizer.ggml.token_type".to_owned(), Value::Array(types)),
+        ("tokenizer.ggml.merges".to_owned(), Value::Array(vec![text("h e")])),
+        ("tokenizer.ggml.eos_token_id".to_owned(), Value::U32(0)),
+        ("tokenizer.chat_template".to_owned(), text("{{ messages }}")),
+    ]
+}
+
 fn tensor(rows: usize, columns: usize, kind: GgmlDType) -> QTensor {
     let values: Vec<f32> = (0..rows * columns).map(|n| (n as f32 * 0.37).sin()).collect();
     let tensor = Tensor::from_vec(values, (rows, columns), &Device::Cpu).unwrap();
@@ -71,7 +77,7 @@ fn tensor(rows: usize, columns: usize, kind: GgmlDType) -> QTensor {
 }
 
 /// One control token, the 256 byte characters of byte-level BPE, and one merge.
-fn vocabulary() -> Vec<String> {
+pub fn vocabulary() -> Vec<String> {
     let mut tokens = vec!["<|end|>".to_owned()];
     let plain = |byte: u32| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
     let shifted = (0..256)

@@ -34,6 +34,7 @@ pub async fn run(common: &Common, what: Models) -> anyhow::Result<()> {
             let context = context.unwrap_or_else(|| dimensions.window.min(USUAL_CONTEXT));
             print!("{}", table(&model.id, &dimensions, context, available_memory()));
         }
+        Models::Tune(flags) => super::tune::run(common, flags).await?,
         Models::Add { path, name } => {
             let ready = store.add(&path, name.as_deref(), Arc::new(Bars::default())).await?;
             println!("{} is ready: habit serve --model {}", ready.id, ready.id);

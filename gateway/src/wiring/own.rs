@@ -12,6 +12,7 @@ use habit_engine::{Engine, EngineError};
 
 use crate::config::{self, Backend};
 use crate::loader::Load;
+use crate::tuned::{self, Tuned};
 
 /// The most memory for the keys and values of replies in the making, in bytes: eight long ones of a small model. Less
 /// where half of what is free is less.
@@ -21,19 +22,17 @@ const RUNNING_BYTES: u64 = 4 << 30;
 pub(super) struct Own {
     pub(super) store: Arc<Store>,
     pub(super) progress: Arc<dyn Progress>,
+    /// Settings that were found to suit models here; `None` takes none.
+    pub(super) tuned: Option<Tuned>,
 }
 
 #[async_trait]
 impl Load for Own {
     async fn load(&self, wanted: &config::Engine) -> anyhow::Result<Arc<dyn Engine>> {
         let name = wanted.own_model(0).context("no model was named")?;
-        let model = self
-            .prepared(wanted, name)
-            .await
-            .with_context(|| format!("the model `{name}`"))?;
-        let (engine, suited) = run(wanted, model)
-            .await
-            .with_context(|| format!("the model `{name}`"))?;
+        let about = || format!("the model `{name}`");
+        let (model, wanted) = self.prepared(wanted, name).await.with_context(about)?;
+        let (engine, suited) = run(&wanted, model).await.with_context(about)?;
         let running = if wanted.max_running == 0 {
             suited
         } else {
@@ -50,9 +49,17 @@ impl Load for Own {
 }
 
 impl Own {
-    /// The model's files, fetched, quantised, and found to fit in memory.
-    async fn prepared(&self, wanted: &config::Engine, name: &str) -> anyhow::Result<LocalModel> {
+    /// The model's files, fetched, quantised, and found to fit in memory; and the settings, with what was found to suit it
+    /// where nothing was set.
+    async fn prepared(&self, wanted: &config::Engine, name: &str) -> anyhow::Result<(LocalModel, config::Engine)> {
         let mut model = self.store.resolve(name, Arc::clone(&self.progress)).await?;
+        let id = model.id.clone();
+        let found = self.tuned.as_ref().and_then(|tuned| tuned.find(&model));
+        let named_bits = wanted.bits.is_some();
+        let wanted = found.map_or_else(|| wanted.clone(), |entry| {
+            tracing::info!(model = id, setting = %entry.setting, "settings that `habit models tune` found are taken");
+            tuned::over(&entry, wanted)
+        });
         if let Some(precision) = wanted.precision() {
             model = self
                 .store
@@ -62,7 +69,11 @@ impl Own {
         let dimensions = Dimensions::of(&model)?;
         let window = wanted.context_window.map_or(dimensions.window, |window| window as u64);
         dimensions.check(&model, window.min(dimensions.window.max(1)), available_memory())?;
-        Ok(model)
+        if !named_bits {
+            // Who did not ask for other bits knows it by its own name.
+            model.id = id;
+        }
+        Ok((model, wanted))
     }
 }
 
