@@ -29,6 +29,9 @@ use crate::{
     models::{LocalModel, Weights, gguf},
 };
 
+/// Models run on the processor, in single precision; in a build for GPUs on the first one, as precisely as their files.
+const ON_CPU: bool = !cfg!(feature = "cuda");
+
 /// How long the engine's thread may take to end after its last token when the prefix cache is emptied.
 const RECYCLE_TIME: Duration = Duration::from_secs(10);
 
@@ -168,22 +171,26 @@ fn builder(model: &LocalModel) -> Result<AnyModelBuilder, String> {
             let dir = text(path.parent().unwrap_or(Path::new(".")))?;
             let mut builder = GgufModelBuilder::new(dir, vec![text(file)?])
                 .with_token_source(TokenSource::None)
-                .with_force_cpu()
                 .with_device_mapping(DeviceMapSetting::dummy())
                 .with_max_num_seqs(1);
+            if ON_CPU {
+                builder = builder.with_force_cpu();
+            }
             if let Some(dir) = &model.tokenizer_dir {
                 builder = builder.with_tok_model_id(text(dir)?);
             }
             AnyModelBuilder::Gguf(builder)
         }
-        Weights::Safetensors(dir) => AnyModelBuilder::Auto(
-            ModelBuilder::new(text(dir)?)
+        Weights::Safetensors(dir) => {
+            let mut builder = ModelBuilder::new(text(dir)?)
                 .with_token_source(TokenSource::None)
-                .with_force_cpu()
-                .with_dtype(ModelDType::F32)
                 .with_device_mapping(DeviceMapSetting::dummy())
-                .with_max_num_seqs(1),
-        ),
+                .with_max_num_seqs(1);
+            if ON_CPU {
+                builder = builder.with_force_cpu().with_dtype(ModelDType::F32);
+            }
+            AnyModelBuilder::Auto(builder)
+        }
     })
 }
 

@@ -65,6 +65,10 @@ pub async fn run(common: &Common, flags: Tune) -> anyhow::Result<()> {
         model.id,
         tuned::machine()
     );
+    let load = sysinfo::System::load_average().one;
+    if load > tuned::processors() as f64 / 4.0 {
+        println!("the machine is busy (load {load:.1}): the figures will be too low, and the choice may be wrong\n");
+    }
     let found = search(&Processes { common, name }, &space).await;
     let found = found.with_context(|| format!("`{}` ran under no setting; `habit serve` says why", model.id))?;
     println!("\n{}\nbest: {}", plot(&found), found.setting);

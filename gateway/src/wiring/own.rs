@@ -81,7 +81,9 @@ impl Own {
 async fn run(wanted: &config::Engine, model: LocalModel) -> anyhow::Result<(Arc<dyn Engine>, usize)> {
     #[cfg(feature = "embedded")]
     habit_engine::embedded::check_cpu()?;
-    if wanted.backend == Backend::MistralRs {
+    // A build for GPUs was made for what runs on them.
+    let on_gpu = cfg!(feature = "cuda") && wanted.backend == Backend::Auto;
+    if on_gpu || wanted.backend == Backend::MistralRs {
         return mistralrs(wanted, model).await;
     }
     let id = model.id.clone();

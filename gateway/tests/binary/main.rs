@@ -7,6 +7,7 @@ mod chat_command;
 mod crash;
 mod crash_files;
 mod documents;
+mod engine_room;
 mod process;
 mod remembered;
 mod sdk;
