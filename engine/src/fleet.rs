@@ -180,13 +180,20 @@ impl Table {
         if !name.is_empty() && self.serves(name) {
             return Some(name.to_owned());
         }
-        let name = match (name, &self.default) {
+        let mut name = match (name, &self.default) {
             ("" | DEFAULT, Some(default)) => default.as_str(),
             ("" | DEFAULT, None) => return self.members.iter().find_map(|member| member.first_model()),
             (name, _) => name,
         };
-        let alias = self.aliases.iter().flatten().find(|(alias, _)| alias == name);
-        Some(alias.map_or(name, |(_, model)| model).to_owned())
+        // What took a model's place may have been replaced since, and the first may be back: names can lead in a circle.
+        for _ in self.aliases.iter().flatten() {
+            let next = self.aliases.iter().flatten().find(|(alias, _)| alias == name);
+            match next {
+                Some((_, model)) if !self.serves(name) => name = model,
+                _ => break,
+            }
+        }
+        Some(name.to_owned())
     }
 
     /// That nothing of this name is here; or, if a member has yet to say what it serves, that it may be there.
@@ -209,8 +216,9 @@ impl Table {
                 infos.push(info);
             }
         }
-        for (alias, model) in self.aliases.iter().flatten() {
-            let info = infos.iter().find(|info| info.id == *model).cloned();
+        for (alias, _) in self.aliases.iter().flatten() {
+            let model = self.model(alias);
+            let info = infos.iter().find(|info| Some(&info.id) == model.as_ref()).cloned();
             if let Some(info) = info.filter(|_| infos.iter().all(|known| known.id != *alias)) {
                 infos.push(ModelInfo {
                     id: alias.clone(),

@@ -116,6 +116,32 @@ async fn a_swap_drops_no_reply() {
 }
 
 #[tokio::test]
+async fn a_name_goes_on_meaning_what_took_its_place() {
+    let (test, admin) = over(Scripted::new("first").reply("first")).await;
+    for (model, replaces) in [("second", "first"), ("third", "second"), ("first", "third")] {
+        let swap = json!({"model": model, "replaces": replaces, "default": true});
+        assert_eq!(test.post(ADMIN, &admin, &swap).await.status, StatusCode::OK);
+        let expected = format!("{model} at None");
+        for name in ["", "first", replaces] {
+            assert_eq!(
+                says(&test, &admin, name).await,
+                expected,
+                "{name} after {replaces} became {model}"
+            );
+        }
+        let listed = test.get("/v1/models", &admin).await.json();
+        assert_eq!(listed["data"][0]["id"], model);
+    }
+    // Names that only lead to each other mean nothing, and end.
+    let gone = test.delete("/v1/admin/models/first", &admin).await;
+    assert_eq!(gone.status, StatusCode::NO_CONTENT);
+    assert_eq!(
+        test.post(CHAT, &admin, &ask("second")).await.status,
+        StatusCode::NOT_FOUND
+    );
+}
+
+#[tokio::test]
 async fn what_can_not_be_loaded_changes_nothing() {
     let (test, admin) = over(Scripted::new("first").reply("first")).await;
     let code = |body: Value| {
