@@ -51,3 +51,4 @@ cuda: deps ## build for NVIDIA's GPUs, in a target directory of its own (docs/cu
 
 bench: build models ## the figures of docs/performance.md
 	cargo bench --workspace --bench memory --bench overhead
+	$(HABIT) --models-dir $(HABIT_TEST_MODELS) bench recall

@@ -14,7 +14,7 @@ mod eval;
 mod memory;
 mod tune;
 
-pub use bench::{Bench, BenchProxy, Cores, Through};
+pub use bench::{Bench, BenchProxy, BenchRecall, Cores, Through};
 pub use eval::Eval;
 pub use memory::Memory;
 pub use tune::Tune;

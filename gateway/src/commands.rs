@@ -13,6 +13,7 @@ pub mod documents;
 pub mod eval;
 pub mod ingest;
 pub mod keys;
+pub mod measuring;
 pub mod memory;
 pub mod models;
 pub mod progress;
@@ -39,7 +40,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Keys(what) => keys::run(&common, what).await?,
         Command::Reindex(target) => reindex::run(&common, target).await?,
         Command::Eval(what) => eval::run(&common, what).await?,
-        Command::Bench(what) => bench::run(what).await?,
+        Command::Bench(what) => bench::run(&common, what).await?,
         Command::Openapi => {
             let yaml = crate::openapi::yaml().map_err(|error| anyhow::anyhow!("{error}"))?;
             print!("{yaml}");

@@ -24,6 +24,8 @@ use habit_memory::store::sea::SeaJournal;
 use habit_memory::store::shelves::{Lexicon, Shelves};
 use habit_memory::vector_stores::{self, VectorStores};
 
+use tokio_util::sync::CancellationToken;
+
 use self::own::Own;
 use crate::api::responses::background::Background;
 use crate::app::{App, MemoryParts};
@@ -116,12 +118,16 @@ pub async fn build(
         let budget = config.memory.index_mb.saturating_mul(1024 * 1024);
         let lexicon = Lexicon::new(Arc::clone(&embedder));
         let index = Shelves::new(Arc::new(index), embedder.dimensions(), budget).with_lexicon(lexicon);
+        let index = Arc::new(index);
+        if purpose == Purpose::Gateway {
+            drop(lifecycle.spawn(hold(Arc::clone(&index) as Arc<dyn Index>, lifecycle.soft().clone())));
+        }
         memory = Some(Remembering {
             objects: Arc::new(journal.objects(Arc::clone(&clock))),
             facts: Arc::new(journal.facts(Arc::clone(&clock))),
             consents: Arc::new(journal.consents()),
             journal: Arc::new(journal),
-            index: Arc::new(index),
+            index,
             embedder,
         });
     }
@@ -189,6 +195,37 @@ pub fn assemble(config: Config, backends: Backends) -> App {
     }
 }
 
+/// Reads the index into memory, so that the first question of everyone is as quick as the next.
+async fn hold(index: Arc<dyn Index>, stop: CancellationToken) {
+    match stop.run_until_cancelled(index.hold()).await {
+        Some(Err(error)) => {
+            tracing::warn!("the index is not read into memory yet, first questions are slower: {error}")
+        }
+        Some(Ok(())) | None => {}
+    }
+}
+
+/// What the context layer asks, over this memory.
+#[must_use]
+pub fn context_parts(
+    config: &Config,
+    memory: &MemoryParts,
+    may_leave: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+) -> context_layer::ContextParts {
+    context_layer::ContextParts {
+        slots: if config.memory.on {
+            Arc::clone(&memory.slots)
+        } else {
+            Arc::default()
+        },
+        embedder: Arc::clone(&memory.embedder),
+        vector_deadline: Duration::from_millis(config.memory.vector_ms),
+        // Half of a source's time: the sources then still have theirs.
+        patience: Duration::from_millis(config.memory.deadline_ms.div_ceil(2)),
+        may_leave,
+    }
+}
+
 /// Which layers a turn passes; their order is in `turn/stack.rs`.
 fn layers(config: &Config, memory: &MemoryParts, engines: &Engines, lifecycle: &Lifecycle) -> Stack {
     let fleet = Arc::clone(engines.fleet());
@@ -200,17 +237,7 @@ fn layers(config: &Config, memory: &MemoryParts, engines: &Engines, lifecycle: &
         lifecycle: lifecycle.clone(),
     });
     let may_leave: Arc<dyn Fn(&str) -> bool + Send + Sync> = Arc::new(move |model| fleet.may_see_memory(model));
-    let context = context_layer::layer(context_layer::ContextParts {
-        slots: if config.memory.on {
-            Arc::clone(&memory.slots)
-        } else {
-            Arc::default()
-        },
-        embedder: Arc::clone(&memory.embedder),
-        // Half of a source's time: the sources then still have theirs.
-        embed_deadline: Duration::from_millis(config.memory.deadline_ms.div_ceil(2)),
-        may_leave: Arc::clone(&may_leave),
-    });
+    let context = context_layer::layer(context_parts(config, memory, Arc::clone(&may_leave)));
     let overflow = overflow::layer(overflow::OverflowParts {
         engine: Arc::clone(&engine),
         recall: config.memory.on && config.memory.overflow == config::memory::Overflow::Recall,

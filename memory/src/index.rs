@@ -195,6 +195,21 @@ pub trait Index: Send + Sync {
     /// [`MemoryError::Storage`].
     async fn entries(&self, section: &Section, most: usize) -> Result<Option<Vec<Entry>>, MemoryError>;
 
+    /// Every section that has entries, with how many.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn sections(&self) -> Result<Vec<(Section, usize)>, MemoryError>;
+
+    /// Reads into memory what this index keeps there, so that the first search of it is as quick as the next; returns when
+    /// that is done. Searches may go on meanwhile.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn hold(&self) -> Result<(), MemoryError> {
+        Ok(())
+    }
+
     /// How many entries there are, of everyone.
     ///
     /// # Errors

@@ -1,10 +1,10 @@
 //! The laws of [`Index`], over every implementation.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use habit_memory::index::{Entry, Index, Owner, Query, Removal};
+use habit_memory::index::{Entry, Index, Owner, Query, Removal, Section};
 use habit_memory::passage::SourceKind;
 use habit_memory::store::lance::LanceIndex;
 use habit_memory::store::ram_index::RamIndex;
@@ -85,9 +85,50 @@ async fn laws(index: &dyn Index) {
     index.remove(Removal::All).await.unwrap();
     removed_is_gone(index).await;
     index.remove(Removal::All).await.unwrap();
+    sections_are_counted(index).await;
+    index.remove(Removal::All).await.unwrap();
     wrong_dimensions_are_refused(index).await;
     index.remove(Removal::All).await.unwrap();
     odd_queries_are_harmless(index).await;
+}
+
+/// Sections are those that have entries, and only those.
+async fn sections_are_counted(index: &dyn Index) {
+    index.hold().await.unwrap();
+    let (ann, bob) = (scope("red", "ann"), scope("red", "bob"));
+    let team = Owner { user: None, ..of(&ann) };
+    let shared = Entry {
+        source: SourceKind::Persistent,
+        ..entry(team.clone(), "a rule", towards(1, 0.0))
+    };
+    let mine: Vec<Entry> = (0..3).map(|n| entry(of(&ann), "a buoy", towards(n, 0.0))).collect();
+    let his = entry(of(&bob), "a buoy", towards(0, 0.0));
+    let section = |owner: &Owner, source| Section {
+        team: owner.team.clone(),
+        user: owner.user.clone(),
+        source,
+    };
+    index
+        .upsert(mine.iter().cloned().chain([his.clone(), shared]).collect())
+        .await
+        .unwrap();
+    // What comes after the first look is there as well, also for those who had nothing then.
+    assert_eq!(found(index, &bob, ask("buoy", None, 10)).await, HashSet::from([his.id]));
+    let removal = Removal::Parents {
+        team: "red".to_owned(),
+        parents: vec![mine[0].id, his.id],
+    };
+    index.remove(removal).await.unwrap();
+    let sections: HashMap<Section, usize> = index.sections().await.unwrap().into_iter().collect();
+    let expected = HashMap::from([
+        (section(&of(&ann), SourceKind::Recalled), 2),
+        (section(&team, SourceKind::Persistent), 1),
+    ]);
+    assert_eq!(sections, expected);
+    index.hold().await.unwrap();
+    let left = HashSet::from([mine[1].id, mine[2].id]);
+    assert_eq!(found(index, &ann, ask("buoy", None, 10)).await, left);
+    assert_eq!(found(index, &bob, ask("buoy", None, 10)).await, HashSet::new());
 }
 
 /// Entries of a vector store, and the query's choice of parents.
@@ -386,6 +427,8 @@ async fn shelves_follow_what_is_behind_them() {
     // Room for about two of the six.
     let shelves = Shelves::new(inner, DIMENSIONS, 10_000);
     for round in 0..3 {
+        // At startup, and at any other time.
+        shelves.hold().await.unwrap();
         for user in &users {
             let expected: HashSet<Uuid> = old
                 .iter()

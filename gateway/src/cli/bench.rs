@@ -11,6 +11,8 @@ use clap::{Args, Subcommand};
 pub enum Bench {
     /// Measure the time and memory that a gateway adds, against a mock upstream
     Proxy(BenchProxy),
+    /// Measure how long memory takes to look something up among many memories
+    Recall(BenchRecall),
     /// Run only the mock upstream, for gateways that are started by hand; prints its URL
     Mock {
         /// Listen here; port 0 takes a free one
@@ -70,6 +72,23 @@ pub struct BenchProxy {
     /// Draw the added time here
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
+}
+
+/// Flags of `bench recall`.
+#[derive(Debug, Clone, Args)]
+pub struct BenchRecall {
+    /// Memories of the user who asks
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    pub memories: usize,
+    /// Questions
+    #[arg(long, value_name = "N", default_value_t = 300)]
+    pub questions: usize,
+    /// Turns that are recorded, embedded and indexed to measure the rate of that
+    #[arg(long, value_name = "N", default_value_t = 2000)]
+    pub index: usize,
+    /// Write all figures here
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
 }
 
 /// A gateway that runs already.

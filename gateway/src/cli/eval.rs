@@ -18,4 +18,13 @@ pub enum Eval {
         #[arg(long, value_name = "OUT")]
         json: Option<PathBuf>,
     },
+    /// Whether memory helps: questions about what was said earlier, answered with memory off and on
+    Helps {
+        /// Facts, at most 40
+        #[arg(long, value_name = "N", default_value_t = 40)]
+        facts: usize,
+        /// Write all figures to this file, as JSON
+        #[arg(long, value_name = "OUT")]
+        json: Option<PathBuf>,
+    },
 }

@@ -1,9 +1,9 @@
-//! `habit eval recall`: how well earlier turns are found again. The conversations of a file are recorded, indexed and asked
+//! `habit eval`: how well earlier turns are found again (`recall`), and whether that helps ([`helps`]). For the first, the conversations of a file are recorded, indexed and asked
 //! about by the same journal, index and source that serve, in a data directory of its own that is removed at the end. What
 //! is printed is in [`report`].
 
 use std::collections::{HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,12 +17,16 @@ use habit_memory::interaction::{self, Interaction, Lookup, Timing};
 use habit_memory::overflow::Gone;
 use uuid::Uuid;
 
+use super::measuring::Place;
 use super::progress::{self, Bars};
-use crate::app::MemoryParts;
+use crate::app::{App, MemoryParts};
 use crate::cli::{Common, Eval};
 use crate::lifecycle::Lifecycle;
 use crate::wiring::{self, Purpose};
 
+mod facts;
+mod helps;
+mod reader;
 mod report;
 
 use report::{Asked, Report};
@@ -36,50 +40,52 @@ const WARM_UP: usize = 5;
 /// Runs it.
 ///
 /// # Errors
-/// With what to do about it: the file, the disk, the embedder.
+/// With what to do about it: the file, the disk, the models.
 pub async fn run(common: &Common, what: Eval) -> anyhow::Result<()> {
-    let Eval::Recall { file, ablate, json } = what;
-    let text = std::fs::read_to_string(&file).with_context(|| format!("{} can't be read", file.display()))?;
-    let samples = dataset::read(&text).map_err(|why| anyhow::anyhow!("{}: {why}", file.display()))?;
-    let place = Place::new()?;
+    match what {
+        Eval::Recall { file, ablate, json } => {
+            let text = std::fs::read_to_string(&file).with_context(|| format!("{} can't be read", file.display()))?;
+            let samples = dataset::read(&text).map_err(|why| anyhow::anyhow!("{}: {why}", file.display()))?;
+            let measured = with_app(common, Purpose::Memory, async |app| {
+                let memory = app.memory.as_ref().context("memory is not part of this process")?;
+                measure(memory, &samples, ablate).await
+            });
+            let report = measured.await?;
+            print!("{report}");
+            write(json.as_deref(), &report.json())
+        }
+        Eval::Helps { facts, json } => {
+            let report = with_app(common, Purpose::Gateway, async |app| helps::measure(app, facts).await).await?;
+            print!("{report}");
+            write(json.as_deref(), &report.json())
+        }
+    }
+}
+
+/// Runs this over an application with a data directory of its own, which is removed at the end.
+async fn with_app<T>(
+    common: &Common,
+    purpose: Purpose,
+    measure: impl AsyncFnOnce(&App) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let place = Place::new("eval")?;
     let mut config = common.load(Vec::new())?;
     config.data.models = Some(config.models_dir()?);
-    config.data.dir = Some(place.0.clone());
+    config.data.dir = Some(place.path().to_owned());
     let lifecycle = Lifecycle::new(Duration::ZERO);
-    let app = wiring::build(config, Purpose::Memory, lifecycle.clone(), Arc::new(Bars::default())).await?;
-    let measured = match &app.memory {
-        Some(memory) => measure(memory, &samples, ablate).await,
-        None => Err(anyhow::anyhow!("memory is not part of this process")),
-    };
+    let app = wiring::build(config, purpose, lifecycle.clone(), Arc::new(Bars::default())).await?;
+    let measured = measure(&app).await;
     lifecycle.shut_down(std::future::ready(())).await;
     if let Some(memory) = &app.memory {
         memory.journal.close().await;
     }
-    let report = measured?;
-    print!("{report}");
-    if let Some(out) = json {
-        let text = serde_json::to_string_pretty(&report.json())?;
-        std::fs::write(&out, text).with_context(|| format!("{} can't be written", out.display()))?;
-    }
-    Ok(())
+    measured
 }
 
-/// A data directory for this run only.
-struct Place(PathBuf);
-
-impl Place {
-    fn new() -> anyhow::Result<Self> {
-        let dir = std::env::temp_dir().join(format!("habit-eval-{}", Uuid::now_v7()));
-        std::fs::create_dir_all(&dir).with_context(|| format!("{} can't be made", dir.display()))?;
-        Ok(Self(dir))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        // What can't be removed is in the system's directory for what may go.
-        let _ = std::fs::remove_dir_all(Path::new(&self.0));
-    }
+fn write(out: Option<&Path>, figures: &serde_json::Value) -> anyhow::Result<()> {
+    let Some(out) = out else { return Ok(()) };
+    let text = serde_json::to_string_pretty(figures)?;
+    std::fs::write(out, text).with_context(|| format!("{} can't be written", out.display()))
 }
 
 async fn measure(memory: &MemoryParts, samples: &[Sample], ablate: bool) -> anyhow::Result<Report> {

@@ -26,8 +26,10 @@ pub struct ContextParts {
     pub slots: Arc<[Slot]>,
     /// Turns the query into a vector, once for all sources.
     pub embedder: Arc<dyn Embedder>,
-    /// A vector that is later than this is not waited for: the sources then search by words alone.
-    pub embed_deadline: Duration,
+    /// For a vector that is later than this nobody waits, if the sources find something by words alone.
+    pub vector_deadline: Duration,
+    /// Where they find nothing, it is waited for this long.
+    pub patience: Duration,
     /// Whether memory may be put before this model: not where only outside upstreams serve it, and the configuration
     /// does not allow that it goes to any of them.
     pub may_leave: Arc<dyn Fn(&str) -> bool + Send + Sync>,
@@ -109,16 +111,6 @@ impl ContextParts {
         let Some(query) = query(turn) else {
             return Ok((Gathered::default(), None));
         };
-        // Stores make their own vectors: they may be asked for other words.
-        let vector = if reads {
-            self.embed(&query).await.map(Some)
-        } else {
-            Ok(None)
-        };
-        let (vector, words_alone) = match vector {
-            Ok(vector) => (vector, None),
-            Err(why) => (None, Some(why)),
-        };
         let own = self.slots.iter().filter(|_| reads);
         let slots: Vec<Slot> = turn.sources.iter().chain(own).cloned().collect();
         let request = Request {
@@ -126,33 +118,57 @@ impl ContextParts {
             messages: Arc::new(turn.request.messages.clone()),
             query,
             asked_at: turn.asked_at,
-            vector,
+            vector: None,
             // Each slot has its own limit.
             limit: 0,
             gone: turn.gone.clone(),
         };
-        Ok((gather(&slots, &request).await, words_alone))
+        // Stores make their own vectors: they may be asked for other words.
+        if !reads {
+            return Ok((gather(&slots, &request).await, None));
+        }
+        Ok(self.in_time(&slots, request).await)
+    }
+
+    /// Asks with the query's vector, or by words alone where that is late and words find something.
+    async fn in_time(&self, slots: &[Slot], mut request: Request) -> (Gathered, Option<String>) {
+        let query = request.query.clone();
+        let mut embedding = std::pin::pin!(self.embed(&query));
+        let late = match tokio::time::timeout(self.vector_deadline, embedding.as_mut()).await {
+            Ok(Ok(vector)) => {
+                request.vector = Some(vector);
+                return (gather(slots, &request).await, None);
+            }
+            Ok(Err(why)) => return (gather(slots, &request).await, Some(why)),
+            Err(_) => format!("no vector within {} ms", super::millis(self.vector_deadline)),
+        };
+        let by_words = gather(slots, &request).await;
+        if !by_words.passages.is_empty() {
+            return (by_words, Some(late));
+        }
+        match tokio::time::timeout(self.patience, embedding).await {
+            Ok(Ok(vector)) => {
+                request.vector = Some(vector);
+                (gather(slots, &request).await, None)
+            }
+            Ok(Err(why)) => (by_words, Some(why)),
+            Err(_) => (
+                by_words,
+                Some(format!("no vector within {} ms", super::millis(self.patience))),
+            ),
+        }
     }
 
     /// The query's vector, or why there is none.
     async fn embed(&self, query: &str) -> Result<Arc<Vec<f32>>, String> {
-        let embedding = self.embedder.embed(vec![query.to_owned()]);
-        match tokio::time::timeout(self.embed_deadline, embedding).await {
-            Ok(Ok(mut vectors)) => vectors
+        match self.embedder.embed(vec![query.to_owned()]).await {
+            Ok(mut vectors) => vectors
                 .pop()
                 .map(Arc::new)
-                .ok_or_else(|| "the embedder gave nothing".to_owned()),
-            Ok(Err(error)) => {
+                .ok_or_else(|| "the embedder gave no vector".to_owned()),
+            Err(error) => {
                 tracing::warn!("recall goes by words alone in this turn: {error}");
                 Err(error.to_string())
-            }
-            Err(_) => {
-                let deadline_ms = super::millis(self.embed_deadline);
-                tracing::debug!(
-                    deadline_ms,
-                    "recall goes by words alone in this turn: the embedder was late"
-                );
-                Err(format!("the embedder gave no vector within {deadline_ms} ms"))
             }
         }
     }

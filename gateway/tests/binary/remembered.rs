@@ -89,6 +89,70 @@ async fn two_hundred_turns_in_between_hide_nothing() {
     assert!(answer.to_lowercase().contains("harbour"), "the answer was: {answer}");
 }
 
+/// Three hundred turns in a window of 2,048 tokens, of which the client sends all each time: what was said at the begin has
+/// long left the prompt, and is still known.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_conversation_that_outgrows_the_window_goes_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let upstream = Upstream::start().await;
+    let server = Server::start(&data, &["--upstream", &upstream.url]).await;
+    let mut messages = Vec::new();
+    for number in 0..300 {
+        let words = if number == 5 {
+            TOLD.to_owned()
+        } else {
+            other_talk(number)
+        };
+        messages.push(json!({"role": "user", "content": words}));
+        let reply = server.chat(&json!({"messages": messages, "max_tokens": 8}), &[]).await;
+        let reply: Value = reply.json().await.unwrap();
+        messages.push(reply["choices"][0]["message"].clone());
+    }
+    assert!(server.terminate().await.success());
+
+    let server = Server::start(&data, &["--context-window", "2048"]).await;
+    let mut answered = 0;
+    let questions = [("What is my dog called?", "biscuit"), ("Where do I work?", "harbour")];
+    for (question, word) in questions {
+        let asked = messages
+            .iter()
+            .cloned()
+            .chain([json!({"role": "user", "content": question})]);
+        let body = json!({"messages": asked.collect::<Vec<_>>(), "max_tokens": 24, "temperature": 0});
+        let reply = server.chat(&body, &[]).await;
+        assert!(reply.status().is_success(), "{}", reply.text().await.unwrap());
+        let turn = reply.headers()["x-habit-turn"].to_str().unwrap().to_owned();
+        let reply: Value = reply.json().await.unwrap();
+        assert!(
+            reply["usage"]["prompt_tokens"].as_u64().unwrap() + 24 <= 2048,
+            "{reply}"
+        );
+        let answer = reply["choices"][0]["message"]["content"]
+            .as_str()
+            .unwrap()
+            .to_lowercase();
+        answered += usize::from(answer.contains(word));
+        let record = server.get(&format!("/v1/turns/{turn}")).await;
+        let back = record["injected"].as_array().unwrap().iter();
+        let fact = back.filter(|passage| passage["text"].as_str().unwrap().contains("Biscuit"));
+        let fact: Vec<&Value> = fact.collect();
+        assert!(
+            fact.len() == 1 && fact[0]["returned"] == true,
+            "{question}: {}",
+            record["injected"]
+        );
+        assert!(
+            record["lookup"]["left"]["turns"].as_u64().unwrap() > 100,
+            "{}",
+            record["lookup"]
+        );
+    }
+    // The smallest model does not read everything that is before it.
+    eprintln!("{answered} of {} questions answered by the model", questions.len());
+    assert!(answered > 0);
+}
+
 /// Everyday talk on other things; no two alike.
 fn other_talk(number: usize) -> String {
     const TOPICS: [&str; 10] = [

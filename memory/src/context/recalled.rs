@@ -33,7 +33,7 @@ const ANSWERED: usize = 400;
 const READ: usize = 16;
 
 /// Words of a reply that tell which turn it is of: shorter ones are said again and again.
-const TELLING: usize = 5;
+const TELLING: usize = 4;
 
 /// Share of common content words from which a question counts as the present one asked before.
 const SAME_QUESTION: f32 = 0.6;
@@ -220,7 +220,7 @@ impl<'a> Choice<'a> {
     fn consider(&mut self, turn: Said<'_>, score: f32) {
         let prompt = normalised(turn.prompt);
         let reply = normalised(turn.reply);
-        let tells = reply.split(' ').count() >= TELLING;
+        let tells = turn.reply.split_whitespace().count() >= TELLING;
         let hidden = !self.visible.contains(&prompt) && !(tells && self.visible.contains(&reply));
         if !hidden || prompt.is_empty() || !self.seen.insert(prompt) {
             return;

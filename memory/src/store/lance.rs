@@ -1,6 +1,7 @@
 //! [`LanceIndex`]: the index on LanceDB. One table holds every entry; its scope is in NOT NULL columns that are part
 //! of the filter inside both searches. Rows and filters are in `rows`, housekeeping is in `upkeep`.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -282,6 +283,20 @@ impl Index for LanceIndex {
         .await
         .map_err(failed)?;
         rows::entries(&rows, section).map(Some)
+    }
+
+    async fn sections(&self) -> Result<Vec<(Section, usize)>, MemoryError> {
+        let failed = |error| self.trouble("reading", &error);
+        let rows = async {
+            let query = self.table.query().select(Select::columns(&rows::SECTION));
+            query.execute().await
+        };
+        let mut rows = rows.await.map_err(failed)?;
+        let mut sections: HashMap<Section, usize> = HashMap::new();
+        while let Some(batch) = rows.try_next().await.map_err(failed)? {
+            rows::count_sections(&batch, &mut sections)?;
+        }
+        Ok(sections.into_iter().collect())
     }
 
     async fn len(&self) -> Result<u64, MemoryError> {

@@ -119,6 +119,14 @@ impl Index for RamIndex {
         Ok((found.len() <= most).then_some(found))
     }
 
+    async fn sections(&self) -> Result<Vec<(Section, usize)>, MemoryError> {
+        let kept = self.kept();
+        let sections = kept.shelves.iter().filter(|(_, shelf)| !shelf.is_empty());
+        Ok(sections
+            .map(|(section, shelf)| (section.clone(), shelf.len()))
+            .collect())
+    }
+
     async fn len(&self) -> Result<u64, MemoryError> {
         Ok(self.kept().entries.len() as u64)
     }

@@ -44,6 +44,8 @@ pub struct Shelf {
     orders: Vec<(Box<str>, Vec<u32>)>,
     speakers: Vec<Box<str>>,
     live: usize,
+    /// Entries that are read within one conversation or store only.
+    closed: usize,
     /// Words of all entries together.
     length: u64,
 }
@@ -126,6 +128,7 @@ impl Shelf {
             self.children.entry(entry.parent).or_default().push(place);
         }
         self.live += 1;
+        self.closed += usize::from(entry.owner.conversation.is_some());
         self.length += u64::from(length);
     }
 
@@ -155,13 +158,18 @@ impl Shelf {
         let spot = &mut self.spots[place as usize];
         spot.live = false;
         let Spot {
-            before, after, length, ..
+            before,
+            after,
+            length,
+            open,
+            ..
         } = *spot;
         let (parent, session) = (
             self.items[place as usize].parent,
             self.items[place as usize].session as usize,
         );
         self.live -= 1;
+        self.closed -= usize::from(!open);
         self.length -= u64::from(length);
         self.orders[session].1.retain(|other| *other != place);
         if before != NONE {

@@ -1,8 +1,8 @@
 //! [`Shelves`]: an index that keeps in memory what is being asked for, in front of one that keeps everything on disk. What
-//! is persisted is the other index's alone; a shelf is filled from it at the first search, kept up with every write, and
-//! let go when the memory is needed. Until a shelf is filled, and where an owner has more than fits, the other one answers.
+//! is persisted is the other index's alone; a shelf is filled from it at startup or at the first search, kept up with every
+//! write, and let go when the memory is needed. Until a shelf is filled, and where an owner has more than fits, the other one answers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -46,6 +46,16 @@ pub struct Shelves {
     dimensions: usize,
     /// Which words of turns are alike, if that is to count.
     lexicon: Option<Arc<Lexicon>>,
+    known: Mutex<Known>,
+}
+
+/// Which sections have entries. A section that has none needs no filling.
+#[derive(Default)]
+struct Known {
+    /// Whether those on the disk are among them.
+    listed: bool,
+    /// Listed ones, and all that were written to since.
+    sections: HashSet<Section>,
 }
 
 #[derive(Default)]
@@ -57,6 +67,7 @@ struct Shared {
 struct Cell {
     state: Mutex<State>,
     filled: watch::Sender<bool>,
+    learnt: watch::Sender<bool>,
     used: AtomicU64,
 }
 
@@ -85,6 +96,7 @@ impl Shelves {
             budget,
             dimensions,
             lexicon: None,
+            known: Mutex::default(),
         }
     }
 
@@ -116,13 +128,26 @@ impl Shelves {
         if let Some(cell) = cells.get(section) {
             return Arc::clone(cell);
         }
+        let empty = {
+            let known = lock(&self.known);
+            known.listed && !known.sections.contains(section)
+        };
+        let state = if empty {
+            State::Ready(Arc::default())
+        } else {
+            State::Filling(Vec::new())
+        };
         let cell = Arc::new(Cell {
-            state: Mutex::new(State::Filling(Vec::new())),
-            filled: watch::Sender::new(false),
+            state: Mutex::new(state),
+            filled: watch::Sender::new(empty),
+            learnt: watch::Sender::new(empty),
             used: AtomicU64::new(0),
         });
         cells.insert(section.clone(), Arc::clone(&cell));
         drop(cells);
+        if empty {
+            return cell;
+        }
         let (inner, shared, budget) = (Arc::clone(&self.inner), Arc::clone(&self.shared), self.budget);
         let most = budget / (self.dimensions + ENTRY);
         let lexicon = self.lexicon.clone().filter(|_| section.source == SourceKind::Recalled);
@@ -145,6 +170,7 @@ impl Shelves {
                         .await;
                 }
             }
+            filling.learnt.send_replace(true);
         });
         cell
     }
@@ -282,6 +308,9 @@ fn search_now(shelves: &[Arc<RwLock<Shelf>>], inside: Option<&str>, query: &Quer
 #[async_trait]
 impl Index for Shelves {
     async fn upsert(&self, entries: Vec<Entry>) -> Result<(), MemoryError> {
+        // Before they are written: a section that is taken for empty must never have any.
+        let sections: HashSet<Section> = entries.iter().map(Section::of).collect();
+        lock(&self.known).sections.extend(sections);
         self.inner.upsert(entries.clone()).await?;
         if let Some(lexicon) = &self.lexicon {
             let turns = entries.iter().filter(|entry| entry.source == SourceKind::Recalled);
@@ -341,6 +370,42 @@ impl Index for Shelves {
 
     async fn entries(&self, section: &Section, most: usize) -> Result<Option<Vec<Entry>>, MemoryError> {
         self.inner.entries(section, most).await
+    }
+
+    async fn sections(&self) -> Result<Vec<(Section, usize)>, MemoryError> {
+        self.inner.sections().await
+    }
+
+    async fn hold(&self) -> Result<(), MemoryError> {
+        if self.budget == 0 {
+            return Ok(());
+        }
+        let mut sections = self.inner.sections().await?;
+        {
+            let mut known = lock(&self.known);
+            known
+                .sections
+                .extend(sections.iter().map(|(section, _)| section.clone()));
+            known.listed = true;
+        }
+        // The largest first: they take longest when someone waits for them.
+        sections.sort_by_key(|(_, entries)| std::cmp::Reverse(*entries));
+        let (mut left, mut cells) = (self.budget, Vec::new());
+        for (section, entries) in sections {
+            let bytes = entries * (self.dimensions + ENTRY);
+            if bytes > left {
+                continue;
+            }
+            left -= bytes;
+            let cell = self.cell(&section);
+            // One after the other: a question that comes meanwhile has a core to itself.
+            drop(cell.filled.subscribe().wait_for(|filled| *filled).await);
+            cells.push(cell);
+        }
+        for cell in cells {
+            drop(cell.learnt.subscribe().wait_for(|learnt| *learnt).await);
+        }
+        Ok(())
     }
 
     async fn len(&self) -> Result<u64, MemoryError> {

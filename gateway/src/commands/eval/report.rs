@@ -9,6 +9,8 @@ use habit_memory::eval::dataset::{ADVERSARIAL, Sample};
 use habit_memory::eval::{Outcome, Tally};
 use serde_json::{Value, json};
 
+use crate::commands::measuring::percentiles;
+
 /// A question and how it fared.
 #[derive(Debug, Clone, Default)]
 pub struct Asked {
@@ -142,16 +144,6 @@ fn tally(asked: &[Asked], which: impl Fn(&Asked) -> bool) -> Tally {
 fn figures(tally: &Tally) -> Value {
     let [one, five, ten] = tally.any();
     json!({"questions": tally.questions, "any@1": one, "any@5": five, "any@10": ten, "all@10": tally.all(), "mrr": tally.mrr() / 100.0})
-}
-
-/// Milliseconds at the 50th, 95th and 99th percentile.
-fn percentiles(mut times: Vec<Duration>) -> [f64; 3] {
-    times.sort_unstable();
-    let at = |share: f64| {
-        let place = (times.len().saturating_sub(1) as f64 * share).round() as usize;
-        times.get(place).map_or(0.0, |time| time.as_secs_f64() * 1e3)
-    };
-    [at(0.5), at(0.95), at(0.99)]
 }
 
 fn table(f: &mut fmt::Formatter<'_>, title: &str, rows: &[(String, Tally)]) -> fmt::Result {

@@ -103,7 +103,8 @@ fn bench(source: Answer, embedder: Answer) -> Bench {
     let parts = ContextParts {
         slots: vec![slot, off].into(),
         embedder: Arc::new(Vectors(embedder)),
-        embed_deadline: Duration::from_millis(20),
+        vector_deadline: Duration::from_millis(20),
+        patience: Duration::from_millis(20),
         may_leave: Arc::new(|_| true),
     };
     Bench { source, parts }

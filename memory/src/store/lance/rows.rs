@@ -29,6 +29,8 @@ pub(super) const WORDS: &str = "word_count";
 pub(super) const STATES: &str = "states";
 pub(super) const AT: &str = "at_ms";
 pub(super) const VECTOR: &str = "vector";
+/// What tells the section of a row.
+pub(super) const SECTION: [&str; 3] = [TEAM, USER, KIND];
 /// What LanceDB adds to a full-text hit: its BM25 score.
 pub(super) const SCORE: &str = "_score";
 /// What LanceDB adds to a vector hit: 1 - cosine.
@@ -258,6 +260,35 @@ pub(super) fn entries(batches: &[RecordBatch], section: &Section) -> Result<Vec<
         }
     }
     Ok(entries)
+}
+
+/// Counts the rows of each section.
+pub(super) fn count_sections(batch: &RecordBatch, sections: &mut HashMap<Section, usize>) -> Result<(), MemoryError> {
+    const SOURCES: [SourceKind; 4] = [
+        SourceKind::Recalled,
+        SourceKind::Persistent,
+        SourceKind::Inference,
+        SourceKind::Stored,
+    ];
+    let [teams, users, kinds] = SECTION.map(|name| column::<StringArray>(batch, name));
+    let (teams, users, kinds) = (teams?, users?, kinds?);
+    // By text first: there are few sections, and a copy of each name for every row would be many.
+    let mut counts: HashMap<[&str; 3], usize> = HashMap::new();
+    for row in 0..batch.num_rows() {
+        *counts
+            .entry([teams.value(row), users.value(row), kinds.value(row)])
+            .or_default() += 1;
+    }
+    for ([team, user, name], count) in counts {
+        let source = SOURCES.into_iter().find(|source| kind(*source) == name);
+        let section = Section {
+            team: team.to_owned(),
+            user: (!user.is_empty()).then(|| user.to_owned()),
+            source: source.ok_or_else(|| damaged(KIND))?,
+        };
+        *sections.entry(section).or_default() += count;
+    }
+    Ok(())
 }
 
 /// The columns of [`FOUND`].

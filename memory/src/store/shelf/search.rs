@@ -17,6 +17,9 @@ const B: f32 = 0.75;
 /// What a word in a neighbour counts beside one in the entry itself.
 const WINDOW: f32 = 0.5;
 
+/// A word that is in more than one entry in so many is common.
+const COMMON: usize = 16;
+
 /// Words alike that are looked for beside each of the question's.
 const ALIKE: usize = 8;
 
@@ -48,10 +51,28 @@ pub fn search(shelves: &[&Shelf], within: Option<&str>, query: &Query<'_>, alike
 
 /// The value of which `limit` ones are at least as great.
 fn cut(values: impl Iterator<Item = f32>, limit: usize) -> f32 {
-    let mut values: Vec<f32> = values.collect();
-    if values.len() <= limit {
-        return f32::MIN;
+    let mut best: Vec<f32> = Vec::with_capacity(2 * limit);
+    let mut least = f32::MIN;
+    for value in values {
+        if value <= least {
+            continue;
+        }
+        best.push(value);
+        // Twice as many as are wanted, then the better half of them: most values are only looked at.
+        if best.len() == 2 * limit {
+            least = nth(&mut best, limit);
+            best.truncate(limit);
+        }
     }
+    match best.len() {
+        few if few < limit => f32::MIN,
+        enough if enough == limit => least,
+        _ => nth(&mut best, limit),
+    }
+}
+
+/// The least of the `limit` greatest, which come first then.
+fn nth(values: &mut [f32], limit: usize) -> f32 {
     let (_, value, _) = values.select_nth_unstable_by(limit - 1, |a, b| b.total_cmp(a));
     *value
 }
@@ -97,8 +118,9 @@ impl Asked {
         let all: usize = shelves.iter().map(|shelf| shelf.live).sum();
         let found = |stem: &str| -> usize { shelves.iter().map(|shelf| shelf.having(stem)).sum() };
         let rarity = |stem: &str| {
-            let found = found(stem) as f32;
-            (1.0 + (all as f32 - found + 0.5).max(0.0) / (found + 0.5)).ln()
+            // Removed entries may still be counted: never more than there are, or a word of all of them would be worth nothing.
+            let found = found(stem).min(all) as f32;
+            (1.0 + (all as f32 - found + 0.5) / (found + 0.5)).ln()
         };
         let terms: Vec<Term> = stems
             .into_iter()
@@ -171,52 +193,75 @@ impl<'a> Legs<'a> {
 
     fn score_words(&mut self, asked: &Asked) {
         let size = self.shelf.items.len();
+        let norms: Vec<f32> = (0..size).map(|place| self.norm(place, asked)).collect();
         let mut counts = vec![0.0_f32; size];
         // A word and those alike are one: of them, the one that scores best counts.
         let mut best = vec![0.0_f32; size];
         let (mut touched, mut scored) = (Vec::new(), Vec::new());
         for term in &asked.terms {
+            let mut everywhere = false;
             for (number, (stem, weight)) in term.stems.iter().enumerate() {
-                self.count(stem, asked.around, &mut counts, &mut touched);
+                let Some(postings) = self.shelf.terms.get(stem.as_str()) else {
+                    continue;
+                };
                 if number == 0 {
-                    for (place, _) in self.shelf.terms.get(stem.as_str()).into_iter().flatten() {
+                    for (place, _) in postings {
                         self.overlap[*place as usize] += term.rarity;
                     }
                 }
+                let score = |count: f32, norm: f32| weight * count * (K1 + 1.0) / (count + norm);
+                if postings.len() * COMMON > size {
+                    // To go through all in a row is quicker than to jump to most.
+                    everywhere = true;
+                    self.count(postings, asked.around, |place, count| counts[place as usize] += count);
+                    for ((count, best), norm) in counts.iter_mut().zip(&mut best).zip(&norms) {
+                        *best = best.max(score(*count, *norm));
+                        *count = 0.0;
+                    }
+                    continue;
+                }
+                self.count(postings, asked.around, |place, count| {
+                    let sum = &mut counts[place as usize];
+                    if *sum == 0.0 {
+                        touched.push(place);
+                    }
+                    *sum += count;
+                });
                 for place in touched.drain(..) {
                     let count = std::mem::take(&mut counts[place as usize]);
-                    if !self.readable(place) {
-                        continue;
-                    }
-                    let length = self.window_length(place, asked.around) / asked.length;
-                    let score = weight * count * (K1 + 1.0) / (count + K1 * (1.0 - B + B * length));
                     let most = &mut best[place as usize];
                     if *most == 0.0 {
                         scored.push(place);
                     }
-                    *most = most.max(score);
+                    *most = most.max(score(count, norms[place as usize]));
+                }
+            }
+            if everywhere {
+                scored.clear();
+                for (words, best) in self.words.iter_mut().zip(&mut best) {
+                    *words += std::mem::take(best);
                 }
             }
             for place in scored.drain(..) {
                 self.words[place as usize] += std::mem::take(&mut best[place as usize]);
             }
         }
+        if self.shelf.closed > 0 || self.parents.is_some() {
+            for place in 0..size {
+                if !self.readable(place as u32) {
+                    self.words[place] = 0.0;
+                }
+            }
+        }
     }
 
-    /// How often a stem is in each entry and, for less, beside it; `touched` are those where it is.
-    fn count(&self, stem: &str, around: bool, counts: &mut [f32], touched: &mut Vec<u32>) {
-        for &(place, count) in self.shelf.terms.get(stem).into_iter().flatten() {
+    /// Gives how often a stem is in each entry and, for less, beside it.
+    fn count(&self, postings: &[(u32, u16)], around: bool, mut add: impl FnMut(u32, f32)) {
+        for &(place, count) in postings {
             let spot = &self.shelf.spots[place as usize];
             if !spot.live {
                 continue;
             }
-            let mut add = |place: u32, count: f32| {
-                let sum = &mut counts[place as usize];
-                if *sum == 0.0 {
-                    touched.push(place);
-                }
-                *sum += count;
-            };
             add(place, f32::from(count));
             if around {
                 for neighbour in [spot.before, spot.after].into_iter().filter(|place| *place != NONE) {
@@ -224,6 +269,12 @@ impl<'a> Legs<'a> {
                 }
             }
         }
+    }
+
+    /// What an entry's length makes of BM25's denominator.
+    fn norm(&self, place: usize, asked: &Asked) -> f32 {
+        let length = self.window_length(place as u32, asked.around) / asked.length;
+        K1 * (1.0 - B + B * length)
     }
 
     fn window_length(&self, place: u32, around: bool) -> f32 {
@@ -326,7 +377,7 @@ impl<'a> Legs<'a> {
 }
 
 impl Shelf {
-    /// Entries that have a stem; removed ones may still be counted for a while, which no score notices.
+    /// Entries that have a stem; removed ones may still be counted for a while.
     fn having(&self, stem: &str) -> usize {
         self.terms.get(stem).map_or(0, Vec::len)
     }
