@@ -1,4 +1,4 @@
-//! What memory is filled with: turns of made-up words, some common and most rare, as in natural text.
+//! What memory is filled with: turns of words some of which are common and most of which are rare, as in natural text.
 
 use habit_engine::{Message, Role, Usage};
 use habit_memory::Scope;
@@ -14,9 +14,9 @@ pub const SAID: usize = 14;
 const REPLIED: usize = 40;
 
 /// Words that there are; common ones come more often, as in natural text.
-const WORDS: f64 = 20_000.0;
+const WORDS: f64 = 18_000.0;
 
-/// A turn of made-up words.
+/// A turn of such words.
 pub fn turn(scope: &Scope, number: usize) -> Interaction {
     let prompt = sentence(number, SAID);
     Interaction {
@@ -61,39 +61,39 @@ pub fn entry(turn: &Interaction, vector: Vec<f32>) -> Entry {
     }
 }
 
-/// A sentence of made-up words.
+/// Words of which the others are made up, as in "gardentrain": an embedder reads them in two or three pieces.
+const BASES: &str = "garden sister brother friend dog cat car train city river summer winter morning evening dinner bread coffee \
+    music piano movie book paint walk run swim travel plan meeting project deadline doctor school house kitchen window red \
+    green old new happy tired early late week month year apple mountain letter harbour crane forest bridge table candle \
+    market teacher village island cloud storm lamp mirror basket ladder hammer violin orchard castle lantern meadow pepper \
+    saddle thunder velvet walnut anchor blanket copper desert engine feather glacier hollow ivory jacket kettle lemon marble \
+    needle oyster pillow quarry ribbon silver temple umbrella valley whistle yellow zebra bottle camera dragon eagle falcon \
+    ginger helmet igloo jungle knight lizard magnet nickel ocean parrot quilt rocket spider tunnel uncle vessel wagon yogurt \
+    barrel cactus donkey elbow fossil goblet hazel insect jigsaw kernel";
+
+/// A sentence of words some of which are common and most of which are rare.
 pub fn sentence(seed: usize, words: usize) -> String {
+    let bases: Vec<&str> = BASES.split_whitespace().collect();
     let mut random = Random(seed as u64 + 1);
-    let word = |share: f64| word((WORDS.powf(share) - 1.0) as usize);
-    (0..words).map(|_| word(random.share())).collect::<Vec<_>>().join(" ")
-}
-
-/// A made-up word: the same number, the same word; common ones are short.
-fn word(mut number: usize) -> String {
-    const SYLLABLES: [&str; 28] = [
-        "ba", "cor", "den", "fi", "gal", "ho", "jun", "ki", "lam", "mer", "no", "pel", "qua", "ri", "sto", "tur", "vi",
-        "wen", "xa", "yol", "zim", "bra", "cle", "dro", "fle", "gri", "plo", "tre",
-    ];
-    let mut word = String::from("s");
-    loop {
-        word.push_str(SYLLABLES[number % SYLLABLES.len()]);
-        number /= SYLLABLES.len();
-        if number == 0 {
-            return word;
+    let mut word = || {
+        let number = (WORDS.powf(random.share()) - 1.0) as usize;
+        let (first, second) = (bases[number % bases.len()], number / bases.len());
+        match second.checked_sub(1) {
+            None => first.to_owned(),
+            Some(second) => format!("{first}{}", bases[second % bases.len()]),
         }
-    }
+    };
+    (0..words).map(|_| word()).collect::<Vec<_>>().join(" ")
 }
 
-/// A sentence of common English words.
+/// A sentence of everyday words.
 pub fn plain(seed: usize, words: usize) -> String {
-    const WORDS: &str = "the a my our your we they she he it is was will can go went see saw buy bought make made home work \
-        garden sister brother friend dog cat car train city river summer winter morning evening dinner bread coffee music \
-        piano movie book paint walk run swim travel plan meeting project deadline doctor school house kitchen window red \
-        green old new happy tired early late because with for from about under after before next last week month year";
-    let all: Vec<&str> = WORDS.split_whitespace().collect();
+    const SMALL: &str =
+        "the a my our your we they she he it is was will can go went see saw made with for from about under";
+    let all: Vec<&str> = SMALL.split_whitespace().chain(BASES.split_whitespace()).collect();
     let mut random = Random(seed as u64 + 99);
-    let word = |share: f64| all[(share * all.len() as f64) as usize];
-    (0..words).map(|_| word(random.share())).collect::<Vec<_>>().join(" ")
+    let mut word = || all[(random.share() * all.len() as f64) as usize];
+    (0..words).map(|_| word()).collect::<Vec<_>>().join(" ")
 }
 
 /// SplitMix64: repeatable, and good enough for filler.
