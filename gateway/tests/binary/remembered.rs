@@ -120,10 +120,20 @@ async fn a_conversation_that_outgrows_the_window_goes_on() {
             .cloned()
             .chain([json!({"role": "user", "content": question})]);
         let body = json!({"messages": asked.collect::<Vec<_>>(), "max_tokens": 24, "temperature": 0});
-        let reply = server.chat(&body, &[]).await;
-        assert!(reply.status().is_success(), "{}", reply.text().await.unwrap());
-        let turn = reply.headers()["x-habit-turn"].to_str().unwrap().to_owned();
-        let reply: Value = reply.json().await.unwrap();
+        // A machine that is busy may be too late for a source; then it is asked again.
+        let deadline = std::time::Instant::now() + std::time::Duration::from_mins(5);
+        let (reply, record) = loop {
+            let reply = server.chat(&body, &[]).await;
+            assert!(reply.status().is_success(), "{}", reply.text().await.unwrap());
+            let turn = reply.headers()["x-habit-turn"].to_str().unwrap().to_owned();
+            let reply: Value = reply.json().await.unwrap();
+            let record = server.get(&format!("/v1/turns/{turn}")).await;
+            let late = |source: &Value| !source["problem"].is_null();
+            if !record["lookup"]["sources"].as_array().unwrap().iter().any(late) || std::time::Instant::now() > deadline
+            {
+                break (reply, record);
+            }
+        };
         assert!(
             reply["usage"]["prompt_tokens"].as_u64().unwrap() + 24 <= 2048,
             "{reply}"
@@ -133,7 +143,6 @@ async fn a_conversation_that_outgrows_the_window_goes_on() {
             .unwrap()
             .to_lowercase();
         answered += usize::from(answer.contains(word));
-        let record = server.get(&format!("/v1/turns/{turn}")).await;
         let back = record["injected"].as_array().unwrap().iter();
         let fact = back.filter(|passage| passage["text"].as_str().unwrap().contains("Biscuit"));
         let fact: Vec<&Value> = fact.collect();

@@ -70,7 +70,8 @@ fn reader() -> Scripted {
         let asked = last.map(Message::text).unwrap_or_default();
         let seen: Vec<String> = request.messages.iter().map(Message::text).collect();
         if !asked.ends_with("If it helps.") && !asked.contains("What is my dog called?") {
-            return "I see.".to_owned();
+            // The same to everything: what left must not be taken for what stays because of it.
+            return "I see, and thank you for telling me.".to_owned();
         }
         let knows = seen.iter().any(|text| text.contains("Biscuit"));
         if knows { "Biscuit." } else { "I don't know." }.to_owned()

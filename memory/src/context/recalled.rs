@@ -221,15 +221,17 @@ impl<'a> Choice<'a> {
         let prompt = normalised(turn.prompt);
         let reply = normalised(turn.reply);
         let tells = turn.reply.split_whitespace().count() >= TELLING;
-        let hidden = !self.visible.contains(&prompt) && !(tells && self.visible.contains(&reply));
+        let returns = self.left.contains(turn.prompt.trim());
+        // What left is not there any more, whatever else got the same reply.
+        let answered = !returns && tells && self.visible.contains(&reply);
+        let hidden = !self.visible.contains(&prompt) && !answered;
         if !hidden || prompt.is_empty() || !self.seen.insert(prompt) {
             return;
         }
         let asks = words::only_asks(turn.prompt);
         let repeats = asks && alike(&self.asked, &words::content(turn.prompt));
         self.has_statement |= !asks;
-        let returned = self.left.contains(turn.prompt.trim());
-        self.chosen.push((passage(turn, score, returned), repeats));
+        self.chosen.push((passage(turn, score, returns), repeats));
     }
 
     fn is_full(&self, limit: usize) -> bool {

@@ -171,6 +171,7 @@ impl Asker {
             asked_at: 1_800_000_000_000,
             arrived: Instant::now(),
             gone: Gone::default(),
+            sources: Vec::new(),
             passages: Vec::new(),
             meter: None,
         }

@@ -151,6 +151,7 @@ async fn ask(turns: &TurnService, question: &str, memory: MemoryMode) -> anyhow:
         asked_at: SystemClock.now_ms(),
         arrived: std::time::Instant::now(),
         gone: Gone::default(),
+        sources: Vec::new(),
         passages: Vec::new(),
         meter: None,
     };

@@ -264,11 +264,12 @@ pub(super) fn entries(batches: &[RecordBatch], section: &Section) -> Result<Vec<
 
 /// Counts the rows of each section.
 pub(super) fn count_sections(batch: &RecordBatch, sections: &mut HashMap<Section, usize>) -> Result<(), MemoryError> {
-    const SOURCES: [SourceKind; 4] = [
+    const SOURCES: [SourceKind; 5] = [
         SourceKind::Recalled,
         SourceKind::Persistent,
         SourceKind::Inference,
         SourceKind::Stored,
+        SourceKind::Fact,
     ];
     let [teams, users, kinds] = SECTION.map(|name| column::<StringArray>(batch, name));
     let (teams, users, kinds) = (teams?, users?, kinds?);
