@@ -71,6 +71,8 @@ fn table() -> OpenApiRouter<App> {
         ))
         .routes(routes!(memories::history))
         .routes(routes!(memories::search))
+        .routes(routes!(memories::filtered))
+        .routes(routes!(memories::ping))
         .routes(routes!(memories::whole::forget))
         .routes(routes!(memories::whole::export))
         .routes(routes!(memories::whole::erase))

@@ -7,7 +7,7 @@ use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
 /// Every route that needs a key, with a method that it answers.
-const ROUTES: [(&str, &str); 87] = [
+const ROUTES: [(&str, &str); 89] = [
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/responses"),
     ("GET", "/v1/responses/resp_0"),
@@ -43,6 +43,8 @@ const ROUTES: [(&str, &str); 87] = [
     ("DELETE", "/v1/memories/018f0000-0000-7000-8000-000000000000"),
     ("GET", "/v1/memories/018f0000-0000-7000-8000-000000000000/history"),
     ("POST", "/v1/memories/search"),
+    ("POST", "/v1/memories/list"),
+    ("GET", "/v1/ping"),
     ("POST", "/v1/memories/forget"),
     ("GET", "/v1/memories/export"),
     ("POST", "/v1/memories/erase"),

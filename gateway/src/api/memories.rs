@@ -3,7 +3,7 @@
 
 use axum::Json;
 use axum::extract::{Path, Query, State};
-use habit_memory::facts::{Added, Status};
+use habit_memory::facts::{Added, Fact};
 use habit_memory::journal::Page;
 use habit_memory::memories::{Memories, Search};
 use uuid::Uuid;
@@ -12,13 +12,17 @@ use crate::api::error::{self, ApiError, ErrorBody};
 use crate::app::App;
 use crate::auth::Caller;
 
+pub mod given;
 mod times;
+pub mod which;
 pub mod whole;
 pub mod wire;
 
+use given::{AddMemory, Content, UpdateMemory};
+use which::{MemoryQuery, Paging, SearchMemories};
 use wire::{
-    AddMemory, AddedMemories, AddedMemory, DeletedMemories, DeletedMemory, EventView, FoundMemories, History,
-    MemoryList, MemoryQuery, MemoryView, SearchMemories, UpdateMemory,
+    AddedMemories, AddedMemory, DeletedMemories, DeletedMemory, EventView, FoundMemories, History, MemoryList,
+    MemoryView, Pong,
 };
 
 /// Memories on a page, unless the request says otherwise, and at most.
@@ -42,8 +46,8 @@ pub async fn add(
     body.check(&caller)?;
     let given = body.given(app.clock.now_ms())?;
     let added = match body.content()? {
-        wire::Content::Texts(texts) => memories.add(&caller.scope, texts, &given).await?,
-        wire::Content::Messages(messages) => memories.add_messages(&caller.scope, &messages, &given).await?,
+        Content::Texts(texts) => memories.add(&caller.scope, texts, &given).await?,
+        Content::Messages(messages) => memories.add_messages(&caller.scope, &messages, &given).await?,
     };
     Ok(Json(AddedMemories {
         results: added.into_iter().map(added_view).collect(),
@@ -246,20 +250,53 @@ pub async fn search(
     }))
 }
 
-fn memories(app: &App) -> Result<&Memories, ApiError> {
-    Ok(&app.memory()?.memories)
+/// As GET, with mem0's `filters` in the body (which may be `{}`); pages are counted from 1.
+#[utoipa::path(
+    post, path = "/v1/memories/list", tag = "memories", operation_id = "filterMemories", params(Paging),
+    request_body = SearchMemories,
+    responses((status = 200, body = MemoryList), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
+        (status = 403, body = ErrorBody)),
+)]
+pub async fn filtered(
+    State(app): State<App>,
+    caller: Caller,
+    Query(paging): Query<Paging>,
+    error::Json(body): error::Json<SearchMemories>,
+) -> Result<Json<MemoryList>, ApiError> {
+    let (first, limit) = paging.window(PAGE.0, PAGE.1)?;
+    let (which, metadata) = body.which()?;
+    let filter = which.filter(&caller)?;
+    let page = Page {
+        limit: PAGE.1,
+        before: None,
+    };
+    let facts = memories(&app)?.list(&caller.scope, &filter, page).await?;
+    let has = |fact: &Fact| {
+        metadata
+            .iter()
+            .all(|(key, value)| fact.metadata.get(key) == Some(value))
+    };
+    let mut fitting = facts.into_iter().filter(has).skip(first);
+    let results: Vec<MemoryView> = fitting.by_ref().take(limit).map(MemoryView::from).collect();
+    Ok(Json(MemoryList {
+        object: "list",
+        has_more: fitting.next().is_some(),
+        results,
+    }))
 }
 
-/// The status by its name; `None` is all of them.
-fn status(name: &str) -> Result<Option<Status>, ApiError> {
-    match name {
-        "all" => Ok(None),
-        "active" => Ok(Some(Status::Active)),
-        "superseded" => Ok(Some(Status::Superseded)),
-        "quarantined" => Ok(Some(Status::Quarantined)),
-        other => {
-            let message = format!("`status` must be active, superseded, quarantined or all, not `{other}`");
-            Err(ApiError::invalid(message, Some("status")))
-        }
-    }
+/// That the key is good, and whose it is, as mem0's clients ask before anything else.
+#[utoipa::path(
+    get, path = "/v1/ping", tag = "memories", operation_id = "ping",
+    responses((status = 200, body = Pong), (status = 401, body = ErrorBody)),
+)]
+pub async fn ping(caller: Caller) -> Json<Pong> {
+    Json(Pong {
+        status: "ok",
+        user_email: caller.scope.user().to_owned(),
+    })
+}
+
+fn memories(app: &App) -> Result<&Memories, ApiError> {
+    Ok(&app.memory()?.memories)
 }

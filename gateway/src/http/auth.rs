@@ -114,7 +114,9 @@ fn presented(headers: &HeaderMap) -> Option<String> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let bearer = text(AUTHORIZATION.as_str()).and_then(|value| {
         let (scheme, key) = value.trim().split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(key)
+        // mem0's clients say `Token`.
+        let known = ["bearer", "token"].iter().any(|name| scheme.eq_ignore_ascii_case(name));
+        known.then_some(key)
     });
     let keys = [bearer, text("x-api-key"), text("api-key")];
     keys.into_iter()
@@ -191,6 +193,10 @@ mod tests {
         );
         assert_eq!(
             presented(&headers(&[("authorization", "bearer  k ")])).as_deref(),
+            Some("k")
+        );
+        assert_eq!(
+            presented(&headers(&[("authorization", "Token k")])).as_deref(),
             Some("k")
         );
         assert_eq!(presented(&headers(&[("x-api-key", "k")])).as_deref(), Some("k"));

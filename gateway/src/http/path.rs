@@ -8,6 +8,15 @@ use http::uri::PathAndQuery;
 /// Routes that are not under `/v1`.
 pub const ROOT_ROUTES: [&str; 2] = ["/health", "/openapi.yaml"];
 
+/// What mem0's clients call, once `/v1` is in front, and what that is here.
+const MEM0: [(&str, &str); 5] = [
+    ("/v1/v3/memories/add", "/v1/memories"),
+    ("/v1/v3/memories", "/v1/memories/list"),
+    ("/v1/v3/memories/search", "/v1/memories/search"),
+    ("/v1/v2/memories", "/v1/memories/list"),
+    ("/v1/v2/memories/search", "/v1/memories/search"),
+];
+
 const MODELS: &str = "/v1/models/";
 
 /// Rewrites the request's path to the spelling that the routes have.
@@ -49,6 +58,11 @@ fn canonical(path: &str) -> String {
     if path == "/v1/v2/rerank" {
         return "/v1/rerank".to_owned();
     }
+    // And mem0's ask for several of theirs, with bodies that are read alike.
+    let memories = MEM0.iter().find(|(theirs, _)| *theirs == path);
+    if let Some((_, ours)) = memories {
+        return (*ours).to_owned();
+    }
     match path.strip_prefix(MODELS) {
         Some(id) if id.contains('/') => format!("{MODELS}{}", id.replace('/', "%2F")),
         _ => path,
@@ -72,6 +86,8 @@ mod tests {
             ("/health/", "/health"),
             ("/v2/rerank", "/v1/rerank"),
             ("/tokenize", "/v1/tokenize"),
+            ("/v3/memories/add/", "/v1/memories"),
+            ("/v2/memories/search/", "/v1/memories/search"),
             ("/openapi.yaml", "/openapi.yaml"),
             ("/", "/"),
             ("/v1health", "/v1/v1health"),

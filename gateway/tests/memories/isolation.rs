@@ -65,6 +65,8 @@ async fn every_route_is_its_callers_alone() {
             .await,
             test.post("/v1/memories/forget", stranger, &json!({"query": query["query"]}))
                 .await,
+            test.post("/v1/memories/list", stranger, &json!({"filters": {"status": "all"}}))
+                .await,
             test.get("/v1/memories/export", stranger).await,
             test.get("/v1/memories/rules", stranger).await,
         ];

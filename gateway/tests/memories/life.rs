@@ -286,6 +286,104 @@ async fn lists_and_searches_are_filtered_and_come_in_pages() {
 }
 
 #[tokio::test]
+async fn a_question_finds_what_it_asks_for_in_other_words() {
+    let (test, key) = start().await;
+    add(&test, &key, "I moved to Lyon.").await;
+    add(&test, &key, "Call me Ann.").await;
+    test.indexed().await;
+    for (question, memory) in [
+        ("Where do I live?", "I moved to Lyon."),
+        ("What is my city?", "I moved to Lyon."),
+    ] {
+        let found = test
+            .post("/v1/memories/search", &key, &json!({"query": question}))
+            .await
+            .json();
+        assert_eq!(texts(&found), [memory], "{question}");
+    }
+}
+
+/// What mem0's Python client (2.2) sends.
+#[tokio::test]
+async fn mem0s_client_is_understood() {
+    let (test, key) = start().await;
+    let call = async |method: &str, path: &str, body: Value| {
+        let token = format!("Token {key}");
+        let request = axum::http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("authorization", token);
+        let request = request.header("content-type", "application/json");
+        let reply = test.call(request.body(Body::from(body.to_string())).unwrap()).await;
+        assert_eq!(reply.status, StatusCode::OK, "{path}: {}", reply.text());
+        reply.json()
+    };
+    assert_eq!(call("GET", "/v1/ping/", Value::Null).await["status"], "ok");
+    let messages =
+        json!([{"role": "user", "content": "My dog is called Biscuit."}, {"role": "assistant", "content": "Nice."}]);
+    let added = call(
+        "POST",
+        "/v3/memories/add/",
+        json!({"messages": messages, "user_id": "ann", "metadata": {"a": 1}}),
+    )
+    .await;
+    let id = added["results"][0]["id"].as_str().unwrap().to_owned();
+    test.indexed().await;
+    let list = call(
+        "POST",
+        "/v3/memories/?page=1&page_size=50",
+        json!({"filters": {"user_id": "ann"}}),
+    )
+    .await;
+    assert_eq!(texts(&list), ["My dog is called Biscuit."]);
+    let second = call(
+        "POST",
+        "/v3/memories/?page=2&page_size=1",
+        json!({"filters": {"user_id": "ann"}}),
+    )
+    .await;
+    assert!(texts(&second).is_empty());
+    let none = call(
+        "POST",
+        "/v2/memories/",
+        json!({"filters": {"AND": [{"metadata": {"a": 2}}]}}),
+    )
+    .await;
+    assert!(texts(&none).is_empty());
+    let search =
+        json!({"query": "What is my dog called?", "filters": {"user_id": "ann"}, "top_k": 3, "threshold": 0.1});
+    let found = call("POST", "/v3/memories/search/", search).await;
+    assert_eq!(texts(&found), ["My dog is called Biscuit."]);
+    let path = format!("/v1/memories/{id}/");
+    assert_eq!(
+        call("GET", &path, Value::Null).await["memory"],
+        "My dog is called Biscuit."
+    );
+    assert_eq!(
+        call("PUT", &path, json!({"text": "My dog is called Rex."})).await["memory"],
+        "My dog is called Rex."
+    );
+    assert_eq!(
+        call("GET", &format!("{path}history/"), Value::Null).await["results"][1]["event"],
+        "UPDATE"
+    );
+    assert!(
+        call("DELETE", &path, Value::Null).await["message"]
+            .as_str()
+            .unwrap()
+            .contains("deleted")
+    );
+    assert_eq!(
+        call("DELETE", "/v1/memories/?user_id=ann", Value::Null).await["deleted"],
+        0
+    );
+    for wrong in ["?page=0", "?page=99&page_size=100", "?page_size=0"] {
+        let reply = test.post(&format!("/v1/memories/list{wrong}"), &key, &json!({})).await;
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{wrong}: {}", reply.text());
+    }
+}
+
+#[tokio::test]
 async fn what_is_for_one_application_or_conversation_is_shown_nowhere_else() {
     let (test, key) = start().await;
     for body in [

@@ -14,6 +14,12 @@ use super::{Fact, Kind, Origin};
 use crate::interaction::Interaction;
 use crate::rank::words;
 
+mod nouns;
+mod sentences;
+
+use nouns::{IN_PASSING, NO_VALUE, NOT_OWNED, SINGLE};
+use sentences::own_sentences;
+
 /// Longer messages are pasted texts rather than something that is told.
 const MOST_CHARACTERS: usize = 2_000;
 
@@ -85,6 +91,26 @@ pub fn classify(text: &str) -> (Kind, Option<String>) {
     read.map_or((Kind::Fact, None), |statement| (statement.kind, statement.attribute))
 }
 
+/// Words that questions about an attribute use, and its statements often don't: "where do I live?" asks for "I moved to Lyon".
+#[must_use]
+pub fn keys(attribute: &str) -> &'static str {
+    // Behind the speaker's name, before what it is about.
+    let name = attribute.rsplit('/').next().unwrap_or(attribute);
+    match name.split(':').next().unwrap_or(name) {
+        "home" => "where I live, home, city, address, moved",
+        "work" => "where I work, job, employer, company",
+        "job" => "my job, profession, occupation, work",
+        "name" => "my name, what I am called",
+        "allergy" => "my allergies, allergic, food I can't eat",
+        "diet" => "my diet, what I eat, food",
+        "age" => "my age, how old I am",
+        "prefers" | "taste" => "what I prefer, like, love, favourite",
+        "rule" => "instruction, how to answer",
+        "habit" => "what I usually do",
+        _ => "",
+    }
+}
+
 struct Rules {
     /// Where one sentence tells several things.
     joint: Regex,
@@ -108,113 +134,6 @@ struct Rules {
 }
 
 static RULES: LazyLock<Option<Rules>> = LazyLock::new(|| Rules::new().ok());
-
-/// Things of which one has one: a new value takes the old one's place.
-const SINGLE: &[&str] = &[
-    "name",
-    "nickname",
-    "surname",
-    "address",
-    "email",
-    "phone",
-    "number",
-    "birthday",
-    "age",
-    "job",
-    "profession",
-    "employer",
-    "company",
-    "boss",
-    "manager",
-    "wife",
-    "husband",
-    "partner",
-    "timezone",
-    "language",
-    "hometown",
-    "city",
-    "country",
-    "home",
-    "office",
-    "title",
-    "height",
-    "weight",
-    "pronouns",
-    "diet",
-    "doctor",
-    "dentist",
-    "landlord",
-];
-
-/// "My question is …" tells nothing of who asks.
-const NOT_OWNED: &[&str] = &[
-    "question",
-    "questions",
-    "problem",
-    "issue",
-    "guess",
-    "point",
-    "opinion",
-    "code",
-    "error",
-    "goal",
-    "aim",
-    "task",
-    "plan",
-    "idea",
-    "understanding",
-    "query",
-    "input",
-    "output",
-    "prompt",
-    "function",
-    "concern",
-    "request",
-    "assignment",
-    "homework",
-    "essay",
-    "text",
-    "program",
-    "script",
-    "answer",
-    "thought",
-    "thinking",
-    "hope",
-    "worry",
-    "assumption",
-    "impression",
-    "bad",
-    "fault",
-    "mistake",
-    "intention",
-    "suggestion",
-    "example",
-    "approach",
-    "turn",
-    "story",
-    "character",
-    "draft",
-    "sentence",
-    "poem",
-    "test",
-    "build",
-    "query",
-    "sql",
-    "regex",
-];
-
-/// What follows "my … is" when it is no value.
-const NO_VALUE: &[&str] = &[
-    "that", "how", "why", "what", "whether", "if", "not", "to", "about", "going", "broken", "failing", "getting",
-    "giving", "throwing", "down", "slow", "there", "here", "it", "this", "when", "where", "ok", "okay", "fine",
-    "wrong", "right", "correct", "done", "ready", "missing", "still", "now", "just",
-];
-
-/// What one likes in passing: "I like it", "I love this answer", "I prefer the second one".
-const IN_PASSING: &[&str] = &[
-    "it", "this", "that", "these", "those", "your", "you", "how", "what", "the", "to", "when", "him", "her", "them",
-    "not", "if", "one", "option", "version", "both", "either", "neither", "all",
-];
 
 impl Rules {
     fn new() -> Result<Self, regex::Error> {
@@ -428,63 +347,6 @@ fn in_passing(value: &str) -> bool {
         || words
             .last()
             .is_some_and(|word| matches!(word.as_str(), "one" | "option" | "version" | "answer"))
-}
-
-/// The sentences that a message's author says of themselves: without code, quotes, questions, wishes, and texts to work on.
-fn own_sentences(message: &str, rules: &Rules) -> Vec<String> {
-    let mut own = Vec::new();
-    let mut fenced = false;
-    for line in message.lines() {
-        let line = line.trim();
-        if line.starts_with("```") || line.starts_with("~~~") {
-            fenced = !fenced;
-            continue;
-        }
-        if fenced || line.starts_with(['>', '|', '#', '"', '\u{201c}', '\'']) {
-            continue;
-        }
-        for sentence in sentences(line.trim_start_matches(['-', '*', ' '])) {
-            // What follows is the text to work on.
-            if rules.works_on_text.is_match(sentence) && !rules.explicit.is_match(sentence) {
-                return own;
-            }
-            if sentence.ends_with('?') || sentence.contains(['"', '\u{201c}', '`', '{', '}', '<', '=']) {
-                continue;
-            }
-            if words::wishes(sentence) && !rules.explicit.is_match(sentence) {
-                continue;
-            }
-            own.push(sentence.to_owned());
-        }
-    }
-    own
-}
-
-/// A line's sentences, with what ends them.
-fn sentences(line: &str) -> Vec<&str> {
-    let mut found = Vec::new();
-    let mut start = 0;
-    let mut characters = line.char_indices().peekable();
-    while let Some((at, character)) = characters.next() {
-        let ends = matches!(character, '.' | '!' | '?')
-            && characters.peek().is_none_or(|(_, next)| next.is_whitespace())
-            && !abbreviates(&line[start..at]);
-        if ends {
-            let end = at + character.len_utf8();
-            found.push(line[start..end].trim());
-            start = end;
-        }
-    }
-    found.push(line[start..].trim());
-    found.retain(|sentence| !sentence.is_empty());
-    found
-}
-
-/// Whether a full stop after this ends no sentence: "Dr.", "J.".
-fn abbreviates(before: &str) -> bool {
-    let last = before.rsplit(|c: char| c.is_whitespace()).next().unwrap_or_default();
-    matches!(last, "Dr" | "Mr" | "Mrs" | "Ms" | "St" | "Prof" | "e.g" | "i.e")
-        || (last.chars().count() == 1 && last.chars().all(char::is_uppercase) && last != "I")
 }
 
 #[cfg(test)]
