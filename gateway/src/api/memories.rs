@@ -293,6 +293,8 @@ pub async fn filtered(
 pub async fn ping(caller: Caller) -> Json<Pong> {
     Json(Pong {
         status: "ok",
+        org_id: caller.scope.team().to_owned(),
+        project_id: caller.scope.team().to_owned(),
         user_email: caller.scope.user().to_owned(),
     })
 }

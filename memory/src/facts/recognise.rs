@@ -97,16 +97,16 @@ pub fn keys(attribute: &str) -> &'static str {
     // Behind the speaker's name, before what it is about.
     let name = attribute.rsplit('/').next().unwrap_or(attribute);
     match name.split(':').next().unwrap_or(name) {
-        "home" => "where I live, home, city, address, moved",
-        "work" => "where I work, job, employer, company",
-        "job" => "my job, profession, occupation, work",
-        "name" => "my name, what I am called",
-        "allergy" => "my allergies, allergic, food I can't eat",
-        "diet" => "my diet, what I eat, food",
-        "age" => "my age, how old I am",
-        "prefers" | "taste" => "what I prefer, like, love, favourite",
-        "rule" => "instruction, how to answer",
-        "habit" => "what I usually do",
+        "home" => "live, home, city, address, moved",
+        "work" => "work, job, employer, company",
+        "job" => "job, profession, occupation, work",
+        "name" => "name, called",
+        "allergy" => "allergies, allergic, food",
+        "diet" => "diet, eat, food",
+        "age" => "age, old",
+        "prefers" | "taste" => "prefer, like, love, favourite",
+        "rule" => "instruction, answer",
+        "habit" => "habit, usually",
         _ => "",
     }
 }

@@ -140,6 +140,10 @@ pub struct Pong {
     /// Always `ok`.
     #[schema(example = "ok")]
     pub status: &'static str,
+    /// The key's team.
+    pub org_id: String,
+    /// The key's team, which has no projects within.
+    pub project_id: String,
     /// The key's user.
     pub user_email: String,
 }
