@@ -197,11 +197,8 @@ pub fn assemble(config: Config, backends: Backends) -> App {
 
 /// Reads the index into memory, so that the first question of everyone is as quick as the next.
 async fn hold(index: Arc<dyn Index>, stop: CancellationToken) {
-    match stop.run_until_cancelled(index.hold()).await {
-        Some(Err(error)) => {
-            tracing::warn!("the index is not read into memory yet, first questions are slower: {error}")
-        }
-        Some(Ok(())) | None => {}
+    if let Some(Err(error)) = stop.run_until_cancelled(index.hold()).await {
+        tracing::warn!("the index is not read into memory yet, first questions are slower: {error}");
     }
 }
 

@@ -368,13 +368,10 @@ async fn mistralrs_runs_what_is_left_to_it() {
         ..ChatRequest::default()
     };
     let mut stream = engine.chat(request).await.unwrap();
-    loop {
-        match stream.next().await.unwrap().unwrap() {
-            Delta::Finish { usage, .. } => {
-                assert!((1..=8).contains(&usage.completion_tokens), "{usage:?}");
-                break;
-            }
-            _ => {}
+    let usage = loop {
+        if let Delta::Finish { usage, .. } = stream.next().await.unwrap().unwrap() {
+            break usage;
         }
-    }
+    };
+    assert!((1..=8).contains(&usage.completion_tokens), "{usage:?}");
 }
