@@ -75,12 +75,11 @@ pub async fn measure(app: &App, facts: usize) -> anyhow::Result<Report> {
             for mode in [MemoryMode::Off, MemoryMode::Read] {
                 let (answer, shown) = ask(&turns, fact.question, mode).await?;
                 let right = answer.to_lowercase().contains(&fact.answer.to_lowercase());
-                match mode {
-                    MemoryMode::Off => arm.off += usize::from(right),
-                    _ => {
-                        arm.on += usize::from(right);
-                        arm.shown += usize::from(shown.iter().any(|text| text.contains(fact.said)));
-                    }
+                if mode == MemoryMode::Off {
+                    arm.off += usize::from(right);
+                } else {
+                    arm.on += usize::from(right);
+                    arm.shown += usize::from(shown.iter().any(|text| text.contains(fact.said)));
                 }
                 bar.inc(1);
             }
