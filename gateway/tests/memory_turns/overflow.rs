@@ -185,11 +185,13 @@ async fn what_was_brought_along_stays_findable_as_the_conversation_goes_on() {
     assert_eq!(record["injected"][0]["returned"], true);
 }
 
+/// What a test does to the configuration.
+type Change<'a> = &'a dyn Fn(&mut habit_gateway::config::Config);
+
 #[tokio::test]
 async fn it_is_refused_where_that_is_wanted() {
     let refuse = |config: &mut habit_gateway::config::Config| config.memory.overflow = Overflow::Refuse;
     let off = |config: &mut habit_gateway::config::Config| config.memory.on = false;
-    type Change<'a> = &'a dyn Fn(&mut habit_gateway::config::Config);
     let cases: [(Change<'_>, &str, Value, bool); 7] = [
         (&|_| (), "on", json!({}), true),
         (&|_| (), "on", json!({"truncation": "disabled"}), false),

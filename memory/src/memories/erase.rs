@@ -60,12 +60,15 @@ impl Memories {
     /// The facts that this user gave the team, where these go too: the index keeps them as the team's.
     async fn shared_facts(&self, scope: &Scope, team_wide: bool) -> Result<Vec<Uuid>, MemoryError> {
         let mut ids = Vec::new();
+        if !team_wide {
+            return Ok(ids);
+        }
         let filter = Filter {
             team_wide: Some(true),
             ..Filter::all()
         };
         let mut before = None;
-        while team_wide {
+        loop {
             let page = Page {
                 limit: Page::MOST,
                 before,
