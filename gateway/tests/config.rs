@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use habit_gateway::config::{Config, ConfigError, Sources};
 
+#[expect(clippy::unwrap_used, reason = "cargo sets it for tests")]
 fn sample() -> PathBuf {
     // Where it runs, not where it was built: build caches outlive clones.
     Path::new(&std::env::var_os("CARGO_MANIFEST_DIR").unwrap()).join("../deploy/habit.toml")

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use base64::Engine as _;
+
 use super::*;
 
 #[tokio::test]
@@ -129,7 +131,6 @@ async fn an_export_holds_everything_and_nothing_of_others() {
         assert_eq!(text.contains(word), !matches!(number, 2 | 4), "{word}");
     }
     let file = lines.iter().find(|line| line["type"] == "file").unwrap();
-    use base64::Engine as _;
     let bytes = base64::engine::general_purpose::STANDARD.decode(file["content_base64"].as_str().unwrap());
     assert_eq!(bytes.unwrap(), WORDS[4].as_bytes());
     assert!(!text.contains("Of Bob."));
