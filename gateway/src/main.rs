@@ -5,6 +5,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use habit_gateway::cli::Cli;
 use habit_gateway::{commands, telemetry};
+use mimalloc::MiMalloc;
+
+/// Gives memory back where glibc's arenas keep it: models and prefix caches are large and come and go.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
