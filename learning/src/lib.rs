@@ -1,8 +1,11 @@
 //! **habit-learning** knows how to get better: it turns what the journal holds into few-shot examples, tuned retrieval
 //! and trained adapters, and serves none of them before they were measured better. It knows nothing of HTTP.
 //!
-//! [`examples`] are what is learnt from.
+//! [`examples`] are what is learnt from, [`gate`] whether one model is shown
+//! to be better than another, [`random`] is chance that repeats.
 //!
 //! Learning reads memory and engine, the gateway reads learning, and nothing points back.
 
 pub mod examples;
+pub mod gate;
+pub mod random;
