@@ -2,10 +2,11 @@
 //! and trained adapters, and serves none of them before they were measured better. It knows nothing of HTTP.
 //!
 //! [`examples`] are what is learnt from, [`gate`] whether one model is shown
-//! to be better than another, [`random`] is chance that repeats.
+//! to be better than another, [`random`] is chance that repeats, [`rollout`] which model serves a team.
 //!
 //! Learning reads memory and engine, the gateway reads learning, and nothing points back.
 
 pub mod examples;
 pub mod gate;
 pub mod random;
+pub mod rollout;
