@@ -86,6 +86,8 @@ pub enum Command {
     /// Show, change, forget, export and erase what is known of a user
     #[command(subcommand)]
     Memory(Memory),
+    /// Serve memory as tools (MCP) on standard input and output; a running server has them at /mcp
+    Mcp(Target),
     /// List, fetch and add models
     #[command(subcommand)]
     Models(Models),
@@ -238,9 +240,12 @@ pub struct Ask {
 /// Flags of `ingest`.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Ingest {
-    /// The files: text, Markdown, HTML, PDF, Word, CSV, source code, SQL
-    #[arg(required = true, value_name = "FILE")]
+    /// The files, or folders with all that is in them: text, Markdown, HTML, PDF, Word, spreadsheets, CSV, source code, SQL
+    #[arg(required = true, value_name = "PATH")]
     pub files: Vec<PathBuf>,
+    /// Go on: take in what changes there, and forget what is deleted there, until Ctrl-C
+    #[arg(long)]
+    pub watch: bool,
     /// Only for this conversation
     #[arg(long, value_name = "ID", conflicts_with = "team_wide")]
     pub conversation: Option<String>,

@@ -13,6 +13,7 @@ pub mod documents;
 pub mod eval;
 pub mod ingest;
 pub mod keys;
+pub mod mcp;
 pub mod measuring;
 pub mod memory;
 pub mod models;
@@ -35,6 +36,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Ask(flags) => ask::run(&common, flags).await?,
         Command::Ingest(flags) => return ingest::run(&common, flags).await,
         Command::Documents(what) => documents::run(&common, what).await?,
+        Command::Mcp(target) => mcp::run(&common, &target).await?,
         Command::Memory(what) => memory::run(&common, what).await?,
         Command::Models(what) => models::run(&common, what).await?,
         Command::Keys(what) => keys::run(&common, what).await?,

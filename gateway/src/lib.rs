@@ -6,6 +6,7 @@
 //! - [`routes`] is the table of URLs; [`mod@http`] the stack that every request passes; [`api`] one endpoint family a
 //!   file.
 //! - [`turn`] is one chat turn as layers over an engine.
+//! - [`mcp`] gives memory to other programs as tools.
 //!
 //! To add an endpoint: write a handler with `#[utoipa::path]` in a file of `api/`, name it in [`routes`], give it a
 //! case in `tests/cross_tenant.rs`, and regenerate `openapi.yaml` with `habit openapi`.
@@ -22,6 +23,7 @@ pub mod keys;
 pub mod library;
 pub mod lifecycle;
 pub mod loader;
+pub mod mcp;
 pub mod openapi;
 pub mod routes;
 pub mod server_file;

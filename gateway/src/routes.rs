@@ -13,16 +13,25 @@ use crate::api::{
     models, rerank, responses, tokenize, turns, vector_stores, webui,
 };
 use crate::app::App;
-use crate::{http as stack, openapi};
+use crate::{http as stack, mcp, openapi};
+
+/// Memory as tools; not in the API's description, since MCP describes itself.
+const MCP: &str = "/v1/mcp";
 
 /// Everything that this server answers, behind the whole HTTP stack.
 pub fn router(app: App) -> Router {
     let (routes, _) = table().split_for_parts();
-    let routes = routes
+    let handlers = routes.with_state(app.clone());
+    let tools = mcp::serve::service(
+        handlers.clone(),
+        app.config.server.body_limit,
+        app.lifecycle.soft().clone(),
+    );
+    let routes = handlers
+        .route_service(MCP, tools)
         .route("/openapi.yaml", axum::routing::get(document))
         .fallback(no_such_route)
-        .method_not_allowed_fallback(no_such_method)
-        .with_state(app.clone());
+        .method_not_allowed_fallback(no_such_method);
     stack::stack(routes, app)
 }
 

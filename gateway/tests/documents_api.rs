@@ -227,3 +227,27 @@ async fn reindexing_finds_everything_again() {
     assert!(texts.iter().any(|text| text.contains("six weeks")), "{texts:?}");
     assert_eq!(test.get("/health", "").await.json()["index"]["pending"], 0);
 }
+
+#[tokio::test]
+async fn files_of_one_name_in_different_folders_are_different_documents() {
+    let test = TestApp::start().await;
+    let key = test.key("acme", "ann").await;
+    let up = async |folder: &str| {
+        test.upload(&key, &[("a/b/notes.txt", b"Some words.")], &[("folder", folder)])
+            .await
+    };
+    assert_eq!(
+        up("docs/guide/").await.json()["data"][0]["name"],
+        "docs/guide/notes.txt"
+    );
+    assert_eq!(up("docs\\old").await.json()["data"][0]["name"], "docs/old/notes.txt");
+    // The same place again: replaced.
+    up("docs/guide").await;
+    let listed = test.get("/v1/documents", &key).await.json();
+    assert_eq!(listed["data"].as_array().unwrap().len(), 2, "{listed}");
+    for folder in ["../etc", "a/../b", ".", "a\tb"] {
+        let refused = up(folder).await;
+        assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{folder}: {}", refused.text());
+        assert_eq!(refused.json()["error"]["param"], "folder");
+    }
+}

@@ -12,6 +12,8 @@
 mod isolation;
 #[path = "memories/life.rs"]
 mod life;
+#[path = "memories/mcp.rs"]
+mod mcp;
 #[path = "memories/opt_out.rs"]
 mod opt_out;
 #[path = "memories/whole.rs"]

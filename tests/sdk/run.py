@@ -68,7 +68,7 @@ def main():
         environment = os.environ | {
             "OPENAI_BASE_URL": url + "/v1", "OPENAI_API_KEY": key, "HABIT_ADMIN_KEY": admin,
             "ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": key,
-            "HABIT_PID": str(server.pid), "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "PYTHONDONTWRITEBYTECODE": "1",
+            "HABIT_PID": str(server.pid), "HABIT": habit, "NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", "PYTHONDONTWRITEBYTECODE": "1",
         }
         try:
             for file in clients(named):

@@ -188,11 +188,17 @@ async fn models_are_swapped_under_way_and_no_request_is_dropped() {
     for client in clients {
         client.await.unwrap();
     }
-    // Told, not asserted: how much is held differs by hundreds of MiB from run to run (see the changelog's known issues).
-    eprintln!(
-        "{before} MiB after the first round, {} MiB in the end",
-        resident(&server)
-    );
+    // Six engines came up since, each of more than a hundred MiB, and none of them is left. Prefix caches have grown, and
+    // the allocator keeps some for the next load: thirty rounds by hand stayed within 600 MiB of the first.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while resident(&server) > before + 500 {
+        assert!(
+            Instant::now() < deadline,
+            "{before} MiB, then {} MiB",
+            resident(&server)
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,8 @@ mod crash;
 mod crash_files;
 mod documents;
 mod engine_room;
+mod folders;
+mod mcp;
 mod process;
 mod remembered;
 mod sdk;

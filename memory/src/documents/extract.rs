@@ -12,6 +12,7 @@ mod docx;
 mod html;
 mod markdown;
 mod pdf;
+mod sheet;
 mod sql;
 mod table;
 
@@ -20,8 +21,7 @@ mod table;
 const MAX_TEXT: usize = 32 << 20;
 
 /// What can be read, for messages.
-const KINDS: &str =
-    "text (txt, log, rst), Markdown, HTML, PDF, Word (docx), CSV and TSV, JSON, YAML, TOML, XML, SQL, and source code";
+const KINDS: &str = "text (txt, log, rst), Markdown, HTML, PDF, Word (docx), spreadsheets (xlsx, xls, ods), CSV and TSV, JSON, YAML, TOML, XML, SQL, and source code";
 
 /// Endings that are read as source code, split at its definitions.
 const CODE: &[&str] = &[
@@ -80,6 +80,12 @@ fn read(name: &str, bytes: &[u8]) -> (&'static str, Read) {
         return (
             "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
             docx::read(bytes),
+        );
+    }
+    if sheet::ENDINGS.contains(&ending.as_str()) {
+        return (
+            "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+            sheet::read(bytes),
         );
     }
     let Some(text) = decode::text(bytes) else {

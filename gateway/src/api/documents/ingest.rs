@@ -39,7 +39,8 @@ pub struct File {
 /// # Errors
 /// 400 for a form that contradicts itself or has no file, 413 for one that is too large.
 pub async fn read_form(mut form: Multipart) -> Result<Upload, ApiError> {
-    let (mut conversation, mut team_wide, mut files) = (None, false, Vec::new());
+    let (mut conversation, mut team_wide, mut files) = (None, false, Vec::<File>::new());
+    let mut folder = String::new();
     while let Some(part) = form.next_field().await.map_err(|error| refused(&error))? {
         let field = part.name().unwrap_or_default().to_owned();
         if let Some(name) = part.file_name().map(ToOwned::to_owned) {
@@ -55,12 +56,14 @@ pub async fn read_form(mut form: Multipart) -> Result<Upload, ApiError> {
         match field.as_str() {
             "conversation" => conversation = (!text.is_empty()).then(|| text.to_owned()),
             "team_wide" => team_wide = read_bool(text)?,
+            "folder" => folder = read_folder(text)?,
             "file" | "files" | "file[]" | "files[]" => {
                 let message = "a file's part has no file name; with curl write -F file=@PATH";
                 return Err(ApiError::invalid(message, Some("file")));
             }
             other => {
-                let message = format!("there is no field `{other}`; there are `file`, `conversation` and `team_wide`");
+                let message =
+                    format!("there is no field `{other}`; there are `file`, `folder`, `conversation` and `team_wide`");
                 return Err(ApiError::invalid(message, Some(other)));
             }
         }
@@ -70,6 +73,11 @@ pub async fn read_form(mut form: Multipart) -> Result<Upload, ApiError> {
             "the form has no file; with curl write -F file=@PATH",
             Some("file"),
         ));
+    }
+    if !folder.is_empty() {
+        for file in &mut files {
+            file.name = format!("{folder}/{}", file.name);
+        }
     }
     let place = match (&conversation, team_wide) {
         (Some(_), true) => {
@@ -143,6 +151,19 @@ pub(crate) fn base_name(name: &str) -> String {
     } else {
         base
     }
+}
+
+/// The folder that a form's files are in, as the start of their names: files of one name in different folders are
+/// different documents. As names, it is shown and never used as a path.
+fn read_folder(text: &str) -> Result<String, ApiError> {
+    let parts: Vec<&str> = text.split(['/', '\\']).filter(|part| !part.is_empty()).collect();
+    let odd = |part: &&str| matches!(part.trim(), "" | "." | "..") || part.chars().any(char::is_control);
+    let folder = parts.join("/");
+    if parts.iter().any(odd) || folder.chars().count() > 4 * NAME_LIMIT {
+        let message = "`folder` must be a relative path such as docs/guide";
+        return Err(ApiError::invalid(message, Some("folder")));
+    }
+    Ok(folder)
 }
 
 fn read_bool(text: &str) -> Result<bool, ApiError> {

@@ -82,6 +82,9 @@ pub struct UploadForm {
     /// A file.
     #[schema(value_type = String, format = Binary)]
     file: Vec<u8>,
+    /// The folder that the files are in, kept as the start of their names.
+    #[schema(example = "docs/guide")]
+    folder: Option<String>,
     /// Counts in this conversation only.
     conversation: Option<String>,
     /// Counts for everyone in the team.

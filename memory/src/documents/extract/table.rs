@@ -6,10 +6,14 @@ use crate::documents::Section;
 const ROWS: usize = 20;
 
 pub(super) fn read(text: &str) -> Vec<Section> {
-    let delimiter = delimiter(text);
-    let mut rows = rows(text, delimiter).into_iter();
-    let Some(header) = rows.next() else { return Vec::new() };
-    let rows: Vec<Vec<String>> = rows.collect();
+    sections(&rows(text, delimiter(text)))
+}
+
+/// The rows of a table, the first of which names its columns.
+pub(super) fn sections(rows: &[Vec<String>]) -> Vec<Section> {
+    let Some((header, rows)) = rows.split_first() else {
+        return Vec::new();
+    };
     if rows.is_empty() {
         return vec![Section {
             locator: "columns".to_owned(),
@@ -19,7 +23,7 @@ pub(super) fn read(text: &str) -> Vec<Section> {
     let sections = rows.chunks(ROWS).enumerate().map(|(place, chunk)| {
         let first = place * ROWS + 1;
         let last = first + chunk.len() - 1;
-        let lines: Vec<String> = chunk.iter().map(|row| line(&header, row)).collect();
+        let lines: Vec<String> = chunk.iter().map(|row| line(header, row)).collect();
         Section {
             locator: format!("rows {first}-{last}"),
             text: lines.join("\n"),

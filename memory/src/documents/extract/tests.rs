@@ -65,6 +65,74 @@ fn docx(body: &str) -> Vec<u8> {
     archive.finish().expect("an archive").into_inner()
 }
 
+/// A workbook with these sheets, each of rows of cells: numbers as numbers, the rest as text.
+fn xlsx(sheets: &[(&str, &[&[&str]])]) -> Vec<u8> {
+    let mut archive = zip::ZipWriter::new(Cursor::new(Vec::new()));
+    let mut member = |name: &str, xml: &str| {
+        archive
+            .start_file(name, zip::write::SimpleFileOptions::default())
+            .expect("a member");
+        archive.write_all(xml.as_bytes()).expect("its text");
+    };
+    let (mut listed, mut related) = (String::new(), String::new());
+    for (n, (name, rows)) in sheets.iter().enumerate() {
+        let n = n + 1;
+        let _ = write!(listed, "<sheet name=\"{name}\" sheetId=\"{n}\" r:id=\"rId{n}\"/>");
+        let _ = write!(
+            related,
+            "<Relationship Id=\"rId{n}\" Type=\"http://schemas.openxmlformats.org/officeDocument/2006/relationships/worksheet\" Target=\"worksheets/sheet{n}.xml\"/>"
+        );
+        let mut xml =
+            String::from("<worksheet xmlns=\"http://schemas.openxmlformats.org/spreadsheetml/2006/main\"><sheetData>");
+        for row in *rows {
+            xml.push_str("<row>");
+            for cell in *row {
+                let _ = if cell.parse::<f64>().is_ok() {
+                    write!(xml, "<c><v>{cell}</v></c>")
+                } else {
+                    write!(xml, "<c t=\"inlineStr\"><is><t>{cell}</t></is></c>")
+                };
+            }
+            xml.push_str("</row>");
+        }
+        xml.push_str("</sheetData></worksheet>");
+        member(&format!("xl/worksheets/sheet{n}.xml"), &xml);
+    }
+    member(
+        "xl/workbook.xml",
+        &format!(
+            "<workbook xmlns=\"http://schemas.openxmlformats.org/spreadsheetml/2006/main\" xmlns:r=\"http://schemas.openxmlformats.org/officeDocument/2006/relationships\"><sheets>{listed}</sheets></workbook>"
+        ),
+    );
+    member(
+        "xl/_rels/workbook.xml.rels",
+        &format!(
+            "<Relationships xmlns=\"http://schemas.openxmlformats.org/package/2006/relationships\">{related}</Relationships>"
+        ),
+    );
+    archive.finish().expect("an archive").into_inner()
+}
+
+#[test]
+fn spreadsheets_are_tables_by_sheet_and_rows() {
+    let cars: &[&[&str]] = &[&["make", "price"], &["Volvo", "12500"], &["Saab", "900.5"]];
+    let notes: &[&[&str]] = &[&["topic"], &["winter tyres"]];
+    let found = sections("cars.xlsx", &xlsx(&[("Cars", cars), ("Empty", &[]), ("Notes", notes)]));
+    assert_eq!(
+        found,
+        [
+            (
+                "Cars, rows 1-2".to_owned(),
+                "make: Volvo; price: 12500\nmake: Saab; price: 900.5".to_owned()
+            ),
+            ("Notes, rows 1-1".to_owned(), "topic: winter tyres".to_owned()),
+        ]
+    );
+    let whole = xlsx(&[("Cars", cars)]);
+    assert!(refused("cars.xlsx", &whole[..whole.len() / 2]).contains("spreadsheet"));
+    assert!(refused("empty.xlsx", &xlsx(&[("Empty", &[])])).contains("no text"));
+}
+
 #[test]
 fn text_is_one_section() {
     assert_eq!(
