@@ -8,6 +8,8 @@
 //! - [`kv`], [`cache`], [`forward`]: the transformer, keys and values, and what is kept of finished conversations;
 //! - [`scheduler`]: the thread on which all replies advance together.
 //!
+//! Its reading of files is also what a trainer starts from ([`Weights`], [`Lessons`]).
+//!
 //! What is made of logits is in [`crate::generate`], the same for both engines. See decision 11.
 
 mod block;
@@ -15,6 +17,7 @@ mod cache;
 mod forward;
 mod kernels;
 mod kv;
+mod lesson;
 mod load;
 mod matrix;
 mod scheduler;
@@ -27,8 +30,13 @@ use std::thread::JoinHandle;
 use async_trait::async_trait;
 use tokio::sync::oneshot;
 
+pub use self::kv::Layout;
+pub use self::lesson::{Lesson, Lessons};
 use self::load::{Loaded, load};
+pub use self::matrix::Matrix;
 use self::scheduler::{Bounds, Job, Scheduler, Work};
+pub use self::shape::{Rope, Shape};
+pub use self::weights::{Layer, Weights};
 use crate::generate::language::{Language, Pieces};
 use crate::models::LocalModel;
 use crate::{ChatRequest, Delta, DeltaStream, Engine, EngineError, Health, ModelInfo, TokenCounter};

@@ -102,6 +102,12 @@ pub enum Command {
     /// Measure what a gateway costs
     #[command(subcommand)]
     Bench(Bench),
+    /// Train an adapter as a file says; what learning starts as a process of its own
+    #[command(hide = true)]
+    Trainer {
+        /// The job, as JSON
+        job: PathBuf,
+    },
     /// Print the API's description (OpenAPI, YAML)
     Openapi,
 }

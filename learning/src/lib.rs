@@ -1,12 +1,14 @@
 //! **habit-learning** knows how to get better: it turns what the journal holds into few-shot examples, tuned retrieval
 //! and trained adapters, and serves none of them before they were measured better. It knows nothing of HTTP.
 //!
-//! [`examples`] are what is learnt from, [`gate`] whether one model is shown
+//! [`examples`] are what is learnt from, [`trainer`] makes an [`adapter`] of them, [`gate`] whether one model is shown
 //! to be better than another, [`random`] is chance that repeats, [`rollout`] which model serves a team.
 //!
 //! Learning reads memory and engine, the gateway reads learning, and nothing points back.
 
+pub mod adapter;
 pub mod examples;
 pub mod gate;
 pub mod random;
 pub mod rollout;
+pub mod trainer;

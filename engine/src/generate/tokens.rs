@@ -190,6 +190,13 @@ impl ChatTokens {
         Ok(prompt)
     }
 
+    /// The tokens of a reply's text, without one that ends it.
+    pub(crate) fn answer(&self, text: &str) -> Result<Vec<u32>, EngineError> {
+        let mut text = text.to_owned();
+        self.break_specials(&mut text);
+        raw::encode(&text, false, &self.tokenizer)
+    }
+
     /// A message's text in which no special token's text is left whole: what a user, a document or a memory says must
     /// not end a turn or begin another speaker's.
     fn as_text(&self, content: &Content) -> String {

@@ -102,6 +102,29 @@ fn rewrite(
     goal: Goal,
     progress: &dyn Progress,
 ) -> Result<(), ModelError> {
+    let change = |name: &str, tensor: QTensor| {
+        let wanted = goal.of(name, tensor.shape().dims(), tensor.dtype());
+        progress.advance(1);
+        if wanted == tensor.dtype() {
+            return Ok(tensor);
+        }
+        QTensor::quantize(&tensor.dequantize(&Device::Cpu)?, wanted)
+    };
+    copy(source, inspected, target, Some(goal.file_type()), change)
+}
+
+/// Writes `target` with the metadata of `source` and its tensors as `change` makes them, which gets each with its name, in
+/// the order of the file. The file is synced to disk. `file_type` is `general.file_type`, if it is to be another.
+///
+/// # Errors
+/// [`ModelError::Invalid`] if a tensor can't be read or changed, [`ModelError::Io`] if the target can't be written.
+pub fn copy(
+    source: &Path,
+    inspected: &Inspected,
+    target: &Path,
+    file_type: Option<u32>,
+    mut change: impl FnMut(&str, QTensor) -> candle_core::Result<QTensor>,
+) -> Result<(), ModelError> {
     let content = &inspected.content;
     let unreadable =
         |error: candle_core::Error| ModelError::invalid(source, format!("a tensor can't be read: {error}"));
@@ -112,25 +135,20 @@ fn rewrite(
     names.sort_by_key(|name| content.tensor_infos[*name].offset);
     let mut tensors = Vec::with_capacity(names.len());
     for name in names {
-        let mut tensor = content.tensor(&mut reader, name, &Device::Cpu).map_err(unreadable)?;
-        let wanted = goal.of(name, tensor.shape().dims(), tensor.dtype());
-        if wanted != tensor.dtype() {
-            let floats = tensor.dequantize(&Device::Cpu).map_err(unreadable)?;
-            tensor = QTensor::quantize(&floats, wanted).map_err(unreadable)?;
-        }
-        tensors.push((name.as_str(), tensor));
-        progress.advance(1);
+        let tensor = content.tensor(&mut reader, name, &Device::Cpu).map_err(unreadable)?;
+        tensors.push((name.as_str(), change(name, tensor).map_err(unreadable)?));
     }
 
-    let file_type = Value::U32(goal.file_type());
+    let file_type = file_type.map(Value::U32);
     // The writer aligns to 32 whatever the source did; a key that says otherwise would be wrong.
     let mut metadata: Vec<(&str, &Value)> = content
         .metadata
         .iter()
-        .filter(|(key, _)| !matches!(key.as_str(), "general.alignment" | "general.file_type"))
+        .filter(|(key, _)| key.as_str() != "general.alignment")
+        .filter(|(key, _)| file_type.is_none() || key.as_str() != "general.file_type")
         .map(|(key, value)| (key.as_str(), value))
         .collect();
-    metadata.push(("general.file_type", &file_type));
+    metadata.extend(file_type.as_ref().map(|file_type| ("general.file_type", file_type)));
     metadata.sort_by_key(|(key, _)| *key);
     let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(name, tensor)| (*name, tensor)).collect();
 

@@ -14,12 +14,13 @@ pub(super) const PAGE: usize = BLOCK;
 
 /// How large keys and values are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Layout {
-    pub(super) layers: usize,
+pub struct Layout {
+    /// Layers.
+    pub layers: usize,
     /// Key-value heads.
-    pub(super) heads: usize,
+    pub heads: usize,
     /// Numbers a head: whole blocks.
-    pub(super) width: usize,
+    pub width: usize,
 }
 
 impl Layout {

@@ -59,7 +59,10 @@ pub(super) fn load(model: &LocalModel, window: Option<usize>) -> Result<Loaded, 
 }
 
 /// The tokens that end a turn: all that the model's files name as such.
-fn ends(path: &Path, dir: &Path, eos: Option<&str>, tokenizer: &Tokenizer) -> Result<HashSet<u32>, String> {
+///
+/// # Errors
+/// That they name none.
+pub(super) fn ends(path: &Path, dir: &Path, eos: Option<&str>, tokenizer: &Tokenizer) -> Result<HashSet<u32>, String> {
     let file = gguf::inspect(path).map_err(|error| error.to_string())?;
     let keys = ["eos_token_id", "eot_token_id", "eom_token_id"];
     let numbers = keys

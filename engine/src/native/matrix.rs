@@ -16,9 +16,11 @@ const FEWEST_ROWS: usize = 16;
 
 /// Rows of weights; a row makes one number of the output.
 #[derive(Debug)]
-pub(super) struct Matrix {
-    pub(super) rows: usize,
-    pub(super) columns: usize,
+pub struct Matrix {
+    /// Numbers of an output.
+    pub rows: usize,
+    /// Numbers of an input.
+    pub columns: usize,
     data: Data,
 }
 
@@ -73,7 +75,7 @@ impl Matrix {
     }
 
     /// One row, as floats. Nothing for a row that is not there.
-    pub(super) fn row(&self, row: usize, out: &mut [f32]) {
+    pub fn row(&self, row: usize, out: &mut [f32]) {
         fn copy<B: Block>(blocks: &[B], row: usize, out: &mut [f32]) {
             let (out, _) = out.as_chunks_mut::<BLOCK>();
             if let Some(blocks) = blocks.chunks_exact(out.len()).nth(row) {

@@ -10,27 +10,30 @@ const KNOWN: [&str; 3] = ["llama", "qwen2", "qwen3"];
 
 /// Hyperparameters.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Shape {
+pub struct Shape {
     /// Numbers that stand for a token between layers.
-    pub(super) width: usize,
+    pub width: usize,
     /// Query heads.
-    pub(super) heads: usize,
-    pub(super) kv: Layout,
+    pub heads: usize,
+    /// Layers, key-value heads and their width.
+    pub kv: Layout,
     /// Numbers between the two halves of a feed-forward layer.
-    pub(super) hidden: usize,
-    pub(super) epsilon: f32,
-    pub(super) rope: Rope,
+    pub hidden: usize,
+    /// What is added to mean squares in norms.
+    pub epsilon: f32,
+    /// How positions turn queries and keys.
+    pub rope: Rope,
     /// Tokens that prompt and reply may have together.
-    pub(super) window: usize,
+    pub window: usize,
 }
 
 /// How positions turn queries and keys.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Rope {
+pub struct Rope {
     /// Numbers of a head that are turned; the rest stays.
-    pub(super) turned: usize,
+    pub turned: usize,
     /// Pairs are neighbours (llama's files are permuted for it), or else half of [`Rope::turned`] apart.
-    pub(super) neighbours: bool,
+    pub neighbours: bool,
     base: f32,
     /// Positions are divided by it.
     scale: f32,
@@ -41,7 +44,7 @@ impl Shape {
     ///
     /// # Errors
     /// What this engine can't run, or what the file lacks.
-    pub(super) fn read(file: &Inspected) -> Result<Self, String> {
+    pub fn read(file: &Inspected) -> Result<Self, String> {
         let architecture = file.architecture.as_str();
         if !KNOWN.contains(&architecture) {
             return Err(format!(

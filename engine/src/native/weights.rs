@@ -13,33 +13,46 @@ use crate::models::gguf::{self, Inspected};
 
 /// All weights.
 #[derive(Debug)]
-pub(super) struct Weights {
-    pub(super) shape: Shape,
-    pub(super) layers: Vec<Layer>,
+pub struct Weights {
+    /// Hyperparameters.
+    pub shape: Shape,
+    /// The layers, from the first.
+    pub layers: Vec<Layer>,
     /// A row a token; also the output, where the file has no other.
-    pub(super) embedding: Matrix,
-    pub(super) output: Option<Matrix>,
-    pub(super) norm: Vec<f32>,
+    pub embedding: Matrix,
+    /// What makes logits, where the file has it.
+    pub output: Option<Matrix>,
+    /// The last norm.
+    pub norm: Vec<f32>,
     /// Radians a position, for each turned pair.
-    pub(super) frequencies: Vec<f32>,
+    pub frequencies: Vec<f32>,
 }
 
 /// One layer's weights.
 #[derive(Debug)]
-pub(super) struct Layer {
-    pub(super) attention_norm: Vec<f32>,
-    pub(super) query: Matrix,
-    pub(super) key: Matrix,
-    pub(super) value: Matrix,
+pub struct Layer {
+    /// The norm before attention.
+    pub attention_norm: Vec<f32>,
+    /// Rows of query heads.
+    pub query: Matrix,
+    /// Rows of key heads.
+    pub key: Matrix,
+    /// Rows of value heads.
+    pub value: Matrix,
     /// Added to query, key and value, one after the other (Qwen 2).
-    pub(super) bias: Option<Vec<f32>>,
+    pub bias: Option<Vec<f32>>,
     /// Norms of each head's query and key (Qwen 3).
-    pub(super) head_norms: Option<(Vec<f32>, Vec<f32>)>,
-    pub(super) attention_output: Matrix,
-    pub(super) feed_norm: Vec<f32>,
-    pub(super) gate: Matrix,
-    pub(super) up: Matrix,
-    pub(super) down: Matrix,
+    pub head_norms: Option<(Vec<f32>, Vec<f32>)>,
+    /// From the heads back to the width.
+    pub attention_output: Matrix,
+    /// The norm before the feed-forward part.
+    pub feed_norm: Vec<f32>,
+    /// What decides how much of `up` passes.
+    pub gate: Matrix,
+    /// From the width to the hidden numbers.
+    pub up: Matrix,
+    /// And back.
+    pub down: Matrix,
 }
 
 impl Weights {
@@ -47,7 +60,7 @@ impl Weights {
     ///
     /// # Errors
     /// What is damaged, missing, or not supported here.
-    pub(super) fn read(path: &Path) -> Result<Self, String> {
+    pub fn read(path: &Path) -> Result<Self, String> {
         let file = gguf::inspect(path).map_err(|error| error.to_string())?;
         let shape = Shape::read(&file)?;
         let reader = File::open(path).map_err(|error| format!("it can't be opened: {error}"))?;
@@ -113,7 +126,8 @@ impl Weights {
     }
 
     /// Tokens of the vocabulary.
-    pub(super) fn vocabulary(&self) -> usize {
+    #[must_use]
+    pub fn vocabulary(&self) -> usize {
         self.embedding.rows
     }
 }
