@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use axum::extract::FromRef;
 use habit_engine::{Embedder, Engine};
+use habit_learning::curator::Curator;
+use habit_learning::few_shot::Banks;
 use habit_memory::clock::Clock;
 use habit_memory::consent::Consents;
 use habit_memory::context::Slot;
@@ -83,6 +85,10 @@ pub struct MemoryParts {
     pub objects: Arc<dyn Objects>,
     /// What is known of users, and what they do with it.
     pub memories: Memories,
+    /// What users say of replies, and what came of it.
+    pub curator: Curator,
+    /// Past answers to show, by user.
+    pub banks: Banks,
     /// Who is not to be remembered.
     pub consents: Arc<dyn Consents>,
     /// Files of users, and the stores that they are searched in.

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 mod auth;
 mod data;
 mod engine;
+mod learning;
 mod load;
 pub mod memory;
 mod profile;
@@ -20,6 +21,7 @@ mod upstreams;
 pub use auth::Auth;
 pub use data::Data;
 pub use engine::{Backend, Engine};
+pub use learning::Learning;
 pub use load::{ConfigError, Sources};
 pub use memory::Memory;
 pub use profile::Profile;
@@ -45,6 +47,8 @@ pub struct Config {
     pub aliases: BTreeMap<String, String>,
     /// What is remembered, and how much of it is put before the model.
     pub memory: Memory,
+    /// What users may say of replies, and what becomes of it.
+    pub learning: Learning,
     /// Who may ask.
     pub auth: Auth,
 }
@@ -108,6 +112,7 @@ impl Config {
             return Err(ConfigError::bad("aliases", why));
         }
         self.memory.check()?;
+        self.learning.check()?;
         if !self.auth.required && !self.server.bind.ip().is_loopback() {
             return Err(ConfigError::bad(
                 "auth.required",

@@ -42,6 +42,10 @@ pub(crate) fn head() -> OpenApi {
             "memories",
             "What is known of a user: facts with their history, everything told or erased, and opt-outs.",
         ),
+        (
+            "learning",
+            "What users say of replies, what was learnt from it, and how to undo it.",
+        ),
         ("administration", "Keys of a team, and the index; for admin keys."),
         (
             "webui",

@@ -9,8 +9,8 @@ use utoipa_axum::routes;
 
 use crate::api::error::ApiError;
 use crate::api::{
-    admin, chat, completions, conversations, documents, embeddings, files, health, keys, loading, memories, messages,
-    models, rerank, responses, tokenize, turns, vector_stores, webui,
+    admin, chat, completions, conversations, documents, embeddings, feedback, files, health, keys, learning, loading,
+    memories, messages, models, rerank, responses, tokenize, turns, vector_stores, webui,
 };
 use crate::app::App;
 use crate::{http as stack, mcp, openapi};
@@ -86,6 +86,11 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(memories::whole::export))
         .routes(routes!(memories::whole::erase))
         .routes(routes!(memories::whole::rules, memories::whole::set_rule))
+        .routes(routes!(feedback::list, feedback::give))
+        .routes(routes!(feedback::delete))
+        .routes(routes!(learning::lineage))
+        .routes(routes!(learning::examples))
+        .routes(routes!(learning::export))
         .routes(routes!(files::list, files::upload))
         .routes(routes!(files::get, files::delete))
         .routes(routes!(files::content))

@@ -19,6 +19,7 @@ use habit_engine::embedder::HashEmbedder;
 use habit_engine::fleet::Fleet;
 use habit_engine::scripted::Scripted;
 use habit_engine::{Embedder, Engine};
+use habit_learning::feedback::sea::SeaLedger;
 use habit_memory::clock::{Clock, SystemClock};
 use habit_memory::index::Index;
 use habit_memory::journal::Journal;
@@ -215,6 +216,7 @@ impl TestAppBuilder {
         let memory = Remembering {
             facts: Arc::new(database.facts(Arc::clone(&self.clock))),
             consents: Arc::new(database.consents()),
+            ledger: Arc::new(SeaLedger::new(database.guest())),
             journal: if self.on_disk { Arc::new(database) } else { self.journal },
             index,
             objects,

@@ -9,6 +9,10 @@ use habit_engine::embedder::MiniLm;
 use habit_engine::fleet::Fleet;
 use habit_engine::models::{Progress, Store, Weights};
 use habit_engine::{Embedder, Engine};
+use habit_learning::curator::{self, Curator};
+use habit_learning::feedback::Ledger;
+use habit_learning::feedback::sea::SeaLedger;
+use habit_learning::few_shot::Banks;
 use habit_memory::clock::{Clock, SystemClock};
 use habit_memory::consent::Consents;
 use habit_memory::context::{self, ContextSource, KnownFacts, Recalled, Slot};
@@ -38,7 +42,7 @@ use crate::loader::{Load, Loader};
 use crate::tuned::Tuned;
 use crate::turn::running::Running;
 use crate::turn::stack::{self, Stack};
-use crate::turn::{assemble, context as context_layer, overflow, record};
+use crate::turn::{assemble, context as context_layer, few_shot, overflow, record};
 
 mod own;
 pub mod upstream;
@@ -84,6 +88,8 @@ pub struct Remembering {
     pub facts: Arc<dyn Facts>,
     /// Who is not to be remembered.
     pub consents: Arc<dyn Consents>,
+    /// What users say of replies.
+    pub ledger: Arc<dyn Ledger>,
     /// Text to vectors.
     pub embedder: Arc<dyn Embedder>,
 }
@@ -126,6 +132,7 @@ pub async fn build(
             objects: Arc::new(journal.objects(Arc::clone(&clock))),
             facts: Arc::new(journal.facts(Arc::clone(&clock))),
             consents: Arc::new(journal.consents()),
+            ledger: Arc::new(SeaLedger::new(journal.guest())),
             journal: Arc::new(journal),
             index,
             embedder,
@@ -235,6 +242,17 @@ fn layers(config: &Config, memory: &MemoryParts, engines: &Engines, lifecycle: &
     });
     let may_leave: Arc<dyn Fn(&str) -> bool + Send + Sync> = Arc::new(move |model| fleet.may_see_memory(model));
     let context = context_layer::layer(context_parts(config, memory, Arc::clone(&may_leave)));
+    let few_shot = few_shot::layer(few_shot::FewShotParts {
+        banks: memory.banks.clone(),
+        embedder: Arc::clone(&memory.embedder),
+        engine: Arc::clone(&engine),
+        may_leave: Arc::clone(&may_leave),
+        k: config.learning.few_shot,
+        floor: config.learning.few_shot_floor,
+        tokens: config.learning.few_shot_tokens,
+        patience: Duration::from_millis(config.memory.deadline_ms),
+        lifecycle: lifecycle.clone(),
+    });
     let overflow = overflow::layer(overflow::OverflowParts {
         engine: Arc::clone(&engine),
         recall: config.memory.on && config.memory.overflow == config::memory::Overflow::Recall,
@@ -250,6 +268,7 @@ fn layers(config: &Config, memory: &MemoryParts, engines: &Engines, lifecycle: &
         overflow,
         // Also where memory is off: a request may name what is to be searched.
         context: Some(context),
+        few_shot: config.memory.on.then_some(few_shot),
         assemble: Some(assemble),
         ..Stack::bare(engine)
     }
@@ -263,6 +282,7 @@ fn remember(config: &Config, memory: Remembering, clock: &Arc<dyn Clock>, lifecy
         objects,
         facts,
         consents,
+        ledger,
         embedder,
     } = memory;
     let (indexer, task) = Indexer::spawn_with_facts(
@@ -293,6 +313,13 @@ fn remember(config: &Config, memory: Remembering, clock: &Arc<dyn Clock>, lifecy
         tasks: lifecycle.tracker(),
         stop: lifecycle.soft().clone(),
     });
+    let curator = Curator::new(curator::Parts {
+        ledger,
+        journal: Arc::clone(&journal),
+        clock: Arc::clone(clock),
+        cap: config.learning.feedback_a_day,
+        on_forgotten: Vec::new(),
+    });
     let memories = Memories::new(memories::Parts {
         facts: Arc::clone(&facts),
         consents: Arc::clone(&consents),
@@ -303,6 +330,7 @@ fn remember(config: &Config, memory: Remembering, clock: &Arc<dyn Clock>, lifecy
         indexer: indexer.clone(),
         embedder: Arc::clone(&embedder),
         clock: Arc::clone(clock),
+        followers: vec![Arc::new(curator.clone())],
     });
     let (sweeper, stop) = (memories.clone(), lifecycle.soft().clone());
     drop(lifecycle.spawn(async move { sweeper.sweep(stop).await }));
@@ -337,6 +365,8 @@ fn remember(config: &Config, memory: Remembering, clock: &Arc<dyn Clock>, lifecy
         index,
         objects,
         memories,
+        banks: Banks::new(curator.clone(), Arc::clone(&embedder)),
+        curator,
         consents,
         stores,
         embedder,

@@ -7,7 +7,7 @@ use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
 /// Every route that needs a key, with a method that it answers.
-const ROUTES: [(&str, &str); 89] = [
+const ROUTES: [(&str, &str); 95] = [
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/responses"),
     ("GET", "/v1/responses/resp_0"),
@@ -50,6 +50,12 @@ const ROUTES: [(&str, &str); 89] = [
     ("POST", "/v1/memories/erase"),
     ("GET", "/v1/memories/rules"),
     ("PUT", "/v1/memories/rules"),
+    ("GET", "/v1/feedback"),
+    ("POST", "/v1/feedback"),
+    ("DELETE", "/v1/feedback/018f0000-0000-7000-8000-000000000000"),
+    ("GET", "/v1/learning/lineage/018f0000-0000-7000-8000-000000000000"),
+    ("GET", "/v1/learning/examples"),
+    ("GET", "/v1/learning/export"),
     ("GET", "/v1/files"),
     ("POST", "/v1/files"),
     ("GET", "/v1/files/file-0"),

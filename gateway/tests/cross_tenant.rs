@@ -225,6 +225,38 @@ async fn keys_of_a_team() {
 }
 
 #[tokio::test]
+async fn feedback_is_its_users_own() {
+    let world = world().await;
+    let say = json!({"turn": world.turn, "correction": "The word is Heron, and nobody else's business."});
+    let given = world.test.post("/v1/feedback", &world.ann, &say).await.json();
+    let id = given["id"].as_str().unwrap();
+    for stranger in &world.strangers {
+        let refused = world.test.post("/v1/feedback", stranger, &say).await;
+        assert_eq!(
+            refused.status,
+            StatusCode::NOT_FOUND,
+            "another's turn: {}",
+            refused.text()
+        );
+        for path in [
+            "/v1/feedback",
+            "/v1/learning/examples",
+            "/v1/learning/export",
+            "/v1/learning/export?format=kto",
+        ] {
+            let text = world.test.get(path, stranger).await.text();
+            assert!(!text.contains("Heron"), "{path}: {text}");
+        }
+        let lineage = world.test.get(&format!("/v1/learning/lineage/{id}"), stranger).await;
+        assert_eq!(lineage.status, StatusCode::NOT_FOUND, "{}", lineage.text());
+        let deleted = world.test.delete(&format!("/v1/feedback/{id}"), stranger).await;
+        assert_eq!(deleted.status, StatusCode::NOT_FOUND, "{}", deleted.text());
+    }
+    let own = world.test.get("/v1/learning/export", &world.ann).await.text();
+    assert!(own.contains("Heron"), "{own}");
+}
+
+#[tokio::test]
 async fn models_and_health_say_nothing_of_anyone() {
     let world = world().await;
     for (path, key) in [

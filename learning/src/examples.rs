@@ -1,11 +1,16 @@
 //! What is learnt from: [`Example`]s, and how they are divided into [`Slices`] so that no measurement sees what was
-//! trained on. What counts as nearly the same question is in [`near`].
+//! trained on. How feedback becomes examples is in [`mod@curate`], what of them may reach no trainer in [`mod@scrub`], what counts
+//! as nearly the same question in [`near`], what other trainers read in [`mod@export`].
 
 use habit_engine::Message;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+pub mod curate;
+pub mod export;
 pub mod near;
+pub mod prompt;
+pub mod scrub;
 
 /// A question with the answer that it should have had.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -1,13 +1,17 @@
 //! **habit-learning** knows how to get better: it turns what the journal holds into few-shot examples, tuned retrieval
 //! and trained adapters, and serves none of them before they were measured better. It knows nothing of HTTP.
 //!
-//! [`examples`] are what is learnt from, [`trainer`] makes an [`adapter`] of them, [`gate`] whether one model is shown
-//! to be better than another, [`random`] is chance that repeats, [`rollout`] which model serves a team.
+//! [`feedback`] is what users say of replies, [`examples`] are what is learnt from it, [`curator`] joins the two with the
+//! recorded turns, [`trainer`] makes an [`adapter`] of examples, [`gate`] says whether one model is shown to be better
+//! than another, [`random`] is chance that repeats, [`rollout`] which model serves a team.
 //!
 //! Learning reads memory and engine, the gateway reads learning, and nothing points back.
 
 pub mod adapter;
+pub mod curator;
 pub mod examples;
+pub mod feedback;
+pub mod few_shot;
 pub mod gate;
 pub mod random;
 pub mod rollout;

@@ -103,9 +103,11 @@ impl Section {
 pub fn within(scope: &Scope, source: SourceKind) -> Option<&str> {
     match source {
         SourceKind::Stored => scope.store(),
-        SourceKind::Recalled | SourceKind::Persistent | SourceKind::Inference | SourceKind::Fact => {
-            scope.conversation()
-        }
+        SourceKind::Recalled
+        | SourceKind::Persistent
+        | SourceKind::Inference
+        | SourceKind::Fact
+        | SourceKind::Example => scope.conversation(),
     }
 }
 

@@ -22,11 +22,13 @@ use crate::scope::Scope;
 
 mod erase;
 mod export;
+mod follower;
 mod forget;
 mod search;
 
 pub use erase::Erasure;
 pub use export::Line;
+pub use follower::Follower;
 pub use forget::{Concept, Forgotten, Preview, Sort};
 pub use search::Search;
 
@@ -56,6 +58,8 @@ pub struct Parts {
     pub embedder: Arc<dyn Embedder>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+    /// What else is kept of users, and goes with what it was made of.
+    pub followers: Vec<Arc<dyn Follower>>,
 }
 
 /// What is remembered, for its owners; cheap to clone.
@@ -278,6 +282,9 @@ impl Memories {
             let left = taught.filter(|fact| fact.status != Status::Deleted);
             let left: Vec<Uuid> = left.map(|fact| fact.id).collect();
             self.remove(scope, &left).await?;
+            for follower in &self.parts.followers {
+                follower.turns_deleted(scope, &[id]).await?;
+            }
         }
         Ok(found)
     }

@@ -18,6 +18,8 @@ pub enum SourceKind {
     Stored,
     /// Lasting knowledge too: single facts about a user or a team.
     Fact,
+    /// A good past answer to a similar question, shown as an example.
+    Example,
 }
 
 /// Text that may be put before the model, with where it comes from.

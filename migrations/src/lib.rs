@@ -10,6 +10,7 @@ mod m20261121_000002_objects;
 mod m20261121_000003_key_limits;
 mod m20261121_000004_turn_lookup;
 mod m20261121_000005_facts;
+mod m20261121_000006_feedback;
 mod m20261121_000007_downtime;
 
 /// All migrations, oldest first.
@@ -24,6 +25,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000003_key_limits::Migration),
             Box::new(m20261121_000004_turn_lookup::Migration),
             Box::new(m20261121_000005_facts::Migration),
+            Box::new(m20261121_000006_feedback::Migration),
             Box::new(m20261121_000007_downtime::Migration),
         ]
     }

@@ -8,6 +8,7 @@ use super::ask::replies::Replies;
 use super::ask::{Asker, Question};
 use super::chat_wire::{ChatChunks, ChatCompletion, ChatCompletionRequest, Parsed};
 use super::error::{ApiError, ErrorBody, Written};
+use super::feedback;
 use super::file_search::FileSearch;
 use super::generation::reply::{Envelope, Tally};
 use super::webui::dialect;
@@ -74,6 +75,7 @@ pub async fn completions(
         include_usage,
         store,
         conversation,
+        feedback: said,
         n,
         tier,
     } = body.parse()?;
@@ -92,6 +94,9 @@ pub async fn completions(
         memory: MemoryMode::On,
         sources: search.sources(),
     };
+    if let Some(given) = said {
+        feedback::of_the_reply_before(&app, &asker, &caller, &headers, &question, given).await?;
+    }
     let render = async |mut replies: Replies| {
         let envelope = Envelope::chat(replies.turn, replies.asked_at, replies.trace.model.clone()).tier(tier);
         let mut tally = Tally::new(1, n);

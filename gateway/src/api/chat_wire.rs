@@ -3,6 +3,7 @@
 
 use bytes::Bytes;
 use habit_engine::{ChatRequest, Content, Message, Role, Verbatim};
+use habit_learning::feedback::Given;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -103,7 +104,8 @@ pub struct ChatCompletionRequest {
     pub service_tier: Option<String>,
     /// False leaves no trace of this turn on the server.
     pub store: Option<bool>,
-    /// `conversation_id` names the conversation, as the header `X-Habit-Conversation` does.
+    /// `conversation_id` names the conversation, as the header `X-Habit-Conversation` does. `habit_feedback` says how the
+    /// reply before was, as `POST /v1/feedback` does: `good`, `bad`, or a score of 0 to 1.
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<Map<String, Value>>,
     /// Everything else.
@@ -170,6 +172,8 @@ pub struct Parsed {
     pub store: bool,
     /// The conversation that `metadata` names.
     pub conversation: Option<String>,
+    /// What `metadata` says of the reply before this one.
+    pub feedback: Option<Given>,
     /// Replies to make.
     pub n: usize,
     /// Whether a service tier was named.
@@ -189,6 +193,7 @@ impl ChatCompletionRequest {
         };
         let n = count("n", self.n, 1..=MOST_CHOICES, 1)?;
         let conversation = self.conversation()?;
+        let feedback = super::feedback::in_metadata(self.metadata.as_ref())?;
         let extra = self.extra()?;
         let request = ChatRequest {
             model: self.model.unwrap_or_default(),
@@ -207,6 +212,7 @@ impl ChatCompletionRequest {
             include_usage: StreamOptions::usage(self.stream_options),
             store: self.store.unwrap_or(true),
             conversation,
+            feedback,
             n,
             tier: self.service_tier.is_some(),
         })

@@ -102,7 +102,7 @@ impl AssembleParts {
             Ok(assembled) => {
                 turn.request.messages = assembled.messages;
                 // From here on it goes only where memory may go.
-                turn.request.holds_memory = !assembled.injected.is_empty();
+                turn.request.holds_memory |= !assembled.injected.is_empty();
                 // The client's own words are not what is asked any more.
                 turn.request.verbatim = None;
                 assembled.injected

@@ -8,10 +8,12 @@ use std::task::{Context, Poll};
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use habit_engine::{Delta, DeltaStream, EngineError, FinishReason, Usage};
+use habit_memory::MemoryError;
 use habit_memory::consent::{Consents, Mode};
 use habit_memory::indexer::Indexer;
 use habit_memory::journal::Journal;
 use tower::{Layer, Service};
+use uuid::Uuid;
 
 use self::draft::Draft;
 use self::open::OpenTurn;
@@ -21,6 +23,14 @@ use crate::lifecycle::Lifecycle;
 mod draft;
 mod locate;
 mod open;
+
+/// The recorded turn that this one continues, if there is one.
+///
+/// # Errors
+/// If the journal can't be read.
+pub async fn continued(journal: &dyn Journal, turn: &Turn) -> Result<Option<Uuid>, MemoryError> {
+    Ok(locate::locate(journal, turn).await?.parent)
+}
 
 /// What the layer needs.
 #[derive(Clone)]

@@ -10,6 +10,7 @@ use tower::util::BoxCloneSyncService;
 use super::TurnService;
 use super::assemble::AssembleLayer;
 use super::context::ContextLayer;
+use super::few_shot::FewShotLayer;
 use super::overflow::{self, OverflowLayer, OverflowParts};
 use super::record::RecordLayer;
 use super::route::Route;
@@ -24,6 +25,8 @@ pub struct Stack {
     pub overflow: OverflowLayer,
     /// Asks memory; see [`super::context::layer`].
     pub context: Option<ContextLayer>,
+    /// Shows past answers; see [`super::few_shot::layer`].
+    pub few_shot: Option<FewShotLayer>,
     /// Fits what memory gave; see [`super::assemble::layer`].
     pub assemble: Option<AssembleLayer>,
     /// Answers.
@@ -40,6 +43,7 @@ impl Stack {
             record: None,
             overflow: overflow::layer(OverflowParts::without_memory(Arc::clone(&engine))),
             context: None,
+            few_shot: None,
             assemble: None,
             engine,
             running: Running::default(),
@@ -58,6 +62,8 @@ pub fn build(stack: Stack) -> TurnService {
         .layer(stack.overflow)
         // Before assembly: proposes more than fits, so that assembly has a choice.
         .option_layer(stack.context)
+        // Before assembly, which then knows what room examples leave; after context, which must not ask for them.
+        .option_layer(stack.few_shot)
         // Last before the engine: nothing adds to the prompt once it has been measured.
         .option_layer(stack.assemble);
     // Innermost: aliases are resolved where the engine is asked, so that all layers see the client's own request.

@@ -20,6 +20,8 @@ pub struct Erasure {
     pub documents: u64,
     /// Files' cards, responses, conversations, vector stores.
     pub objects: u64,
+    /// What followers kept: feedback, and what was learnt of it.
+    pub learnt: u64,
 }
 
 impl Memories {
@@ -37,6 +39,10 @@ impl Memories {
         let memories = parts.facts.erase(scope, team_wide).await?;
         let objects = parts.objects.erase(scope).await?;
         parts.files.erase(scope).await?;
+        let mut learnt = 0;
+        for follower in &parts.followers {
+            learnt += follower.erase(scope).await?;
+        }
         let (team, user) = (scope.team().to_owned(), scope.user().to_owned());
         parts.index.remove(Removal::User { team, user }).await?;
         let shared: Vec<Uuid> = erased.documents.iter().copied().chain(shared).collect();
@@ -54,6 +60,7 @@ impl Memories {
             memories,
             documents: erased.documents.len() as u64,
             objects,
+            learnt,
         })
     }
 

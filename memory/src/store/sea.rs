@@ -21,6 +21,7 @@ use crate::scope::Scope;
 mod consents;
 mod facts;
 mod failure;
+mod guest;
 mod objects;
 mod open;
 mod pending;
@@ -30,6 +31,7 @@ mod writer;
 
 pub use consents::SeaConsents;
 pub use facts::SeaFacts;
+pub use guest::{Guest, GuestWrite, Outcome};
 pub use objects::SeaObjects;
 use write::{BATCH, Write};
 use writer::Writer;

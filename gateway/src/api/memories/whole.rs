@@ -227,6 +227,8 @@ pub struct ErasedView {
     pub documents: u64,
     /// Files, responses, conversations, vector stores and their parts.
     pub objects: u64,
+    /// Feedback; what was learnt from it is marked as to be made anew without it.
+    pub feedback: u64,
 }
 
 /// Erases everything that is kept of the key's user: from the database, the index, and the disk. It can't be undone, and
@@ -258,6 +260,7 @@ pub async fn erase(
         memories,
         documents,
         objects,
+        learnt,
     } = work.await.map_err(stopped)??;
     Ok(Json(ErasedView {
         object: "memory.erased",
@@ -266,6 +269,7 @@ pub async fn erase(
         memories,
         documents,
         objects,
+        feedback: learnt,
     }))
 }
 

@@ -109,6 +109,8 @@ fn kind(source: SourceKind) -> &'static str {
         SourceKind::Inference => "inference",
         SourceKind::Stored => "stored",
         SourceKind::Fact => "fact",
+        // Never indexed: examples are made of feedback.
+        SourceKind::Example => "example",
     }
 }
 

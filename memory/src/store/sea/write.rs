@@ -10,6 +10,7 @@ use sea_orm::{
 use uuid::Uuid;
 
 use super::facts::write::{self as facts, FactWrite};
+use super::guest::GuestWrite;
 use super::{failure, objects, rows, visible};
 use crate::error::MemoryError;
 use crate::scope::Scope;
@@ -39,6 +40,8 @@ pub enum Write {
     DeleteObjects(Box<Condition>),
     /// Writes facts.
     Facts(Box<FactWrite>),
+    /// Writes tables that are no part of memory.
+    Guest(Box<dyn GuestWrite>),
     /// Deletes a user's turns and the documents that they gave, the team's only if it says so.
     Erase(Scope, bool),
     /// Overwrites what was deleted: no transaction of a group, see [`super::writer`].
@@ -121,6 +124,10 @@ pub async fn apply(path: &Path, db: &DatabaseTransaction, write: &Write) -> Resu
         }
         Write::Facts(write) => Ok(Written {
             facts: facts::apply(path, db, write).await?,
+            ..Written::default()
+        }),
+        Write::Guest(write) => Ok(Written {
+            rows: write.apply(db).await.map_err(explain)??,
             ..Written::default()
         }),
         Write::Erase(scope, team_wide) => {

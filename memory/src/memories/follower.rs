@@ -1,0 +1,27 @@
+//! The seam for whatever is made of memory elsewhere, and has to go when memory goes: feedback on turns and what was
+//! learnt of it. Memory knows no more of it than this.
+
+use async_trait::async_trait;
+use uuid::Uuid;
+
+use crate::error::MemoryError;
+use crate::scope::Scope;
+
+/// Keeps things that were made of what users said.
+///
+/// Laws: when a method returns, no later read shows what it was told to drop; doing it again completes what was cut
+/// short; other users' things stay.
+#[async_trait]
+pub trait Follower: Send + Sync {
+    /// These turns of this user were deleted: so is all that was made of them.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`]: something is left.
+    async fn turns_deleted(&self, scope: &Scope, turns: &[Uuid]) -> Result<(), MemoryError>;
+
+    /// Everything of this user is erased; how many things that were. The database is purged afterwards, files are not.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`]: something is left.
+    async fn erase(&self, scope: &Scope) -> Result<u64, MemoryError>;
+}
