@@ -14,6 +14,8 @@ mod contract;
 #[allow(dead_code, reason = "the store's tests use the rest")]
 #[path = "support/gguf.rs"]
 mod gguf;
+#[path = "support/layout.rs"]
+mod layout;
 #[path = "native/layouts.rs"]
 mod layouts;
 use std::{

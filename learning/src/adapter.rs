@@ -60,7 +60,7 @@ impl Adapter {
     ///
     /// # Errors
     /// [`AdapterError::Failed`] if the variables can't be read.
-    pub(crate) fn of(lora: &Lora, rank: usize, alpha: f32) -> candle_core::Result<Self> {
+    pub fn of(lora: &Lora, rank: usize, alpha: f32) -> candle_core::Result<Self> {
         let mut pairs = BTreeMap::new();
         for (layer, modules) in lora.pairs.iter().enumerate() {
             for (module, [first, second]) in modules.iter().enumerate() {
