@@ -127,6 +127,39 @@ async fn a_lost_index_is_rebuilt_from_the_journal() {
     assert!(injected.to_string().contains("Biscuit"), "{injected}");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_brings_in_just_the_tables_that_it_needs() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let schema = dir.path().join("used_cars.sql");
+    std::fs::write(&schema, include_str!("../data/used_cars.sql")).unwrap();
+    let server = Server::start(&data, &[]).await;
+    let output = run(&data, &["ingest", "--team", "t", "--user", "u", path(&schema)]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for (question, needed) in [
+        (
+            "top 5 bids with the advertisement's title",
+            &["advertisement", "bid"][..],
+        ),
+        (
+            "title of the car advertisement with the highest bid",
+            &["advertisement", "bid", "car"],
+        ),
+        ("how many users live in each city", &["city", "users"]),
+        ("average rating of dealers", &["dealer_review"]),
+        ("what is the weather in Paris?", &[]),
+    ] {
+        let found = search(&server, question).await;
+        let passages = found["data"].as_array().unwrap().iter();
+        let mut tables: Vec<_> = passages
+            .map(|passage| passage["citation"]["label"].as_str().unwrap())
+            .map(|label| label.rsplit(' ').next().unwrap().to_owned())
+            .collect();
+        tables.sort();
+        assert_eq!(tables, needed, "{question}");
+    }
+}
+
 fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }

@@ -85,7 +85,7 @@ fn read(name: &str, bytes: &[u8]) -> (&'static str, Read) {
     if sheet::ENDINGS.contains(&ending.as_str()) {
         return (
             "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
-            sheet::read(bytes),
+            sheet::read(&ending, bytes),
         );
     }
     let Some(text) = decode::text(bytes) else {

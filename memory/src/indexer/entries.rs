@@ -3,7 +3,8 @@
 
 use habit_engine::Role;
 
-use crate::documents::Place;
+use super::schema;
+use crate::documents::{Chunk, Document, Place};
 use crate::facts::{Fact, recognise};
 use crate::index::{Entry, Owner};
 use crate::interaction::Interaction;
@@ -34,14 +35,27 @@ pub(super) fn text_for_vector(item: &Pending) -> String {
                 said
             }
         }
+        Pending::Chunk { document, chunk } if is_table(document, chunk) => {
+            schema::described(&chunk.locator, &chunk.text)
+        }
         Pending::Chunk { document, chunk } => headed(&document.name, &chunk.locator, &chunk.text),
     }
+}
+
+/// Whether a chunk defines a table of a database.
+fn is_table(document: &Document, chunk: &Chunk) -> bool {
+    document.media_type == "application/sql" && !chunk.locator.is_empty()
 }
 
 /// What full-text search reads. Neighbours are looked at when a question is asked.
 fn text_for_words(item: &Pending) -> String {
     match item {
         Pending::Turn { turn, .. } => format!("{}\n{}", turn.prompt.trim(), turn.reply.trim()),
+        Pending::Chunk { document, chunk } if is_table(document, chunk) => {
+            // Without the file's name: `used_cars.sql` would make every table one of cars.
+            let words = schema::described(&chunk.locator, &chunk.text);
+            format!("{words}\n{}", chunk.text)
+        }
         Pending::Chunk { document, chunk } => headed(&document.name, &chunk.locator, &chunk.text),
     }
 }

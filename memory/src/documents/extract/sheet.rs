@@ -2,16 +2,16 @@
 
 use std::io::Cursor;
 
-use calamine::{Data, Reader as _, open_workbook_auto_from_rs};
+use calamine::{Data, Error, Reader as _, Sheets, open_workbook_from_rs};
 
 use super::{MAX_TEXT, Read, table};
 
 /// Endings that are read as spreadsheets.
 pub(super) const ENDINGS: &[&str] = &["xlsx", "xlsm", "xlsb", "xls", "ods"];
 
-pub(super) fn read(bytes: &[u8]) -> Read {
-    let damaged = |what: String| format!("it can't be read as a spreadsheet: {what}");
-    let mut workbook = open_workbook_auto_from_rs(Cursor::new(bytes)).map_err(|error| damaged(error.to_string()))?;
+pub(super) fn read(ending: &str, bytes: &[u8]) -> Read {
+    let mut workbook =
+        open(ending, Cursor::new(bytes)).map_err(|error| format!("it can't be read as a spreadsheet: {error}"))?;
     let (mut sections, mut size) = (Vec::new(), 0);
     for name in workbook.sheet_names() {
         // Charts and macros are sheets without cells.
@@ -36,6 +36,15 @@ pub(super) fn read(bytes: &[u8]) -> Read {
         }));
     }
     Ok(sections)
+}
+
+fn open<'a>(ending: &str, file: Cursor<&'a [u8]>) -> Result<Sheets<Cursor<&'a [u8]>>, Error> {
+    Ok(match ending {
+        "xls" => Sheets::Xls(open_workbook_from_rs(file).map_err(Error::Xls)?),
+        "xlsb" => Sheets::Xlsb(open_workbook_from_rs(file).map_err(Error::Xlsb)?),
+        "ods" => Sheets::Ods(open_workbook_from_rs(file).map_err(Error::Ods)?),
+        _ => Sheets::Xlsx(open_workbook_from_rs(file).map_err(Error::Xlsx)?),
+    })
 }
 
 /// A cell as it is read: whole numbers without `.0`, dates as ISO 8601.

@@ -74,6 +74,10 @@ fn xlsx(sheets: &[(&str, &[&[&str]])]) -> Vec<u8> {
             .expect("a member");
         archive.write_all(xml.as_bytes()).expect("its text");
     };
+    member(
+        "_rels/.rels",
+        "<Relationships xmlns=\"http://schemas.openxmlformats.org/package/2006/relationships\"><Relationship Id=\"rId1\" Type=\"http://schemas.openxmlformats.org/officeDocument/2006/relationships/officeDocument\" Target=\"xl/workbook.xml\"/></Relationships>",
+    );
     let (mut listed, mut related) = (String::new(), String::new());
     for (n, (name, rows)) in sheets.iter().enumerate() {
         let n = n + 1;
