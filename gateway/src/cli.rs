@@ -15,7 +15,7 @@ mod memory;
 mod tune;
 
 pub use bench::{Bench, BenchProxy, BenchRecall, Cores, Through};
-pub use eval::Eval;
+pub use eval::{Eval, Learning};
 pub use memory::Memory;
 pub use tune::Tune;
 

@@ -18,7 +18,7 @@ use uuid::Uuid;
 pub mod bootstrap;
 pub mod canary;
 
-pub use bootstrap::{Interval, bootstrap};
+pub use bootstrap::{Interval, bootstrap, clustered};
 pub use canary::{Canary, Standing};
 
 /// What must be shown, and how surely.

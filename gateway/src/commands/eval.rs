@@ -1,4 +1,5 @@
-//! `habit eval`: how well earlier turns are found again (`recall`), and whether that helps ([`helps`]). For the first, the conversations of a file are recorded, indexed and asked
+//! `habit eval`: how well earlier turns are found again (`recall`), whether that helps ([`helps`]), and whether Habit learns
+//! from use ([`learning`]). For the first, the conversations of a file are recorded, indexed and asked
 //! about by the same journal, index and source that serve, in a data directory of its own that is removed at the end. What
 //! is printed is in [`report`].
 
@@ -26,6 +27,7 @@ use crate::wiring::{self, Purpose};
 
 mod facts;
 mod helps;
+pub mod learning;
 mod reader;
 mod report;
 
@@ -58,6 +60,13 @@ pub async fn run(common: &Common, what: Eval) -> anyhow::Result<()> {
             let report = with_app(common, Purpose::Gateway, async |app| helps::measure(app, facts).await).await?;
             print!("{report}");
             write(json.as_deref(), &report.json())
+        }
+        Eval::Learning(wanted) => {
+            // Before a model is loaded: a wrong name should be told at once.
+            let data = learning::Prepared::of(&wanted)?;
+            let report = with_app(common, Purpose::Gateway, async |app| data.measure(app).await).await?;
+            print!("{report}");
+            write(wanted.json.as_deref(), &report.json()?)
         }
     }
 }

@@ -29,16 +29,8 @@ pub(super) struct Own {
 #[async_trait]
 impl Load for Own {
     async fn load(&self, wanted: &config::Engine) -> anyhow::Result<Arc<dyn Engine>> {
-        let name = wanted.own_model(0).context("no model was named")?;
-        let about = || format!("the model `{name}`");
-        let (model, wanted) = self.prepared(wanted, name).await.with_context(about)?;
-        let (engine, suited) = run(&wanted, model).await.with_context(about)?;
-        let running = if wanted.max_running == 0 {
-            suited
-        } else {
-            wanted.max_running
-        };
-        Ok(Arc::new(Admission::new(engine, running, wanted.max_waiting)))
+        let (model, wanted) = self.named(wanted).await?;
+        admitted(&wanted, model).await
     }
 
     fn ready(&self) -> anyhow::Result<Vec<String>> {
@@ -49,6 +41,13 @@ impl Load for Own {
 }
 
 impl Own {
+    /// The model that the settings name, and the settings.
+    pub(super) async fn named(&self, wanted: &config::Engine) -> anyhow::Result<(LocalModel, config::Engine)> {
+        let name = wanted.own_model(0).context("no model was named")?;
+        let prepared = self.prepared(wanted, name).await;
+        prepared.with_context(|| format!("the model `{name}`"))
+    }
+
     /// The model's files, fetched, quantised, and found to fit in memory; and the settings, with what was found to suit it
     /// where nothing was set.
     async fn prepared(&self, wanted: &config::Engine, name: &str) -> anyhow::Result<(LocalModel, config::Engine)> {
@@ -75,6 +74,20 @@ impl Own {
         }
         Ok((model, wanted))
     }
+}
+
+/// The engine of a model whose files are ready, behind its admission.
+pub(super) async fn admitted(wanted: &config::Engine, model: LocalModel) -> anyhow::Result<Arc<dyn Engine>> {
+    let name = model.id.clone();
+    let (engine, suited) = run(wanted, model)
+        .await
+        .with_context(|| format!("the model `{name}`"))?;
+    let running = if wanted.max_running == 0 {
+        suited
+    } else {
+        wanted.max_running
+    };
+    Ok(Arc::new(Admission::new(engine, running, wanted.max_waiting)))
 }
 
 /// The engine that the settings ask for, and how many replies at the same time suit it.

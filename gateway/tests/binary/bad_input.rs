@@ -49,6 +49,46 @@ fn prepared_gguf() -> PathBuf {
 }
 
 #[test]
+fn an_evaluation_of_learning_says_what_it_needs_before_it_loads_anything() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let eval = |args: &[&str]| {
+        let folder = dir.path().to_str().unwrap();
+        run(&data, &[&["eval", "learning", "--data", folder], args].concat())
+    };
+    assert_says(
+        &eval(&["--domain", "home"]),
+        &["CLINC150 has data_small.json", "banking77 has"],
+    );
+    std::fs::write(
+        dir.path().join("domains.json"),
+        r#"{"home": ["lights_on"], "work": ["pto"]}"#,
+    )
+    .unwrap();
+    let items = r#"{"train": [["on please", "lights_on"]], "test": [["light", "lights_on"]]}"#;
+    std::fs::write(dir.path().join("data_small.json"), items).unwrap();
+    assert_says(&eval(&["--domain", "travel"]), &["`travel`", "it has: home, work"]);
+    assert_says(
+        &eval(&["--domain", "home"]),
+        &["`home` has 1 questions, and 160 were asked for"],
+    );
+    assert_says(
+        &eval(&["--domain", "home", "--arms", "magic"]),
+        &["magic", "nearest", "shuffled"],
+    );
+    assert_says(
+        &eval(&["--domain", "home", "--settings", "{\"speed\": 1}"]),
+        &["--settings", "speed"],
+    );
+    assert!(!data.join("models").exists(), "nothing was fetched");
+    let help = run(&data, &["eval", "learning", "--help"]);
+    let text = String::from_utf8_lossy(&help.stdout).into_owned();
+    for word in ["--corrections", "--drift", "crowd-written", "banking77", "--every"] {
+        assert!(text.contains(word), "no `{word}` in: {text}");
+    }
+}
+
+#[test]
 fn a_truncated_model_is_named() {
     let dir = tempfile::tempdir().unwrap();
     let whole = std::fs::read(prepared_gguf()).unwrap();

@@ -38,21 +38,45 @@ impl std::fmt::Display for Interval {
 /// asks must want enough of them.
 #[must_use]
 pub fn bootstrap(differences: &[f64], confidence: f64, resamples: usize, seed: u64) -> Interval {
-    if differences.is_empty() {
+    clustered(&[differences.to_vec()], confidence, resamples, seed)
+}
+
+/// As [`bootstrap()`] for differences that belong together in groups, such as those of one repetition of a measurement:
+/// groups are drawn anew, and within each its differences. Each group counts the same. Empty groups do not count.
+#[must_use]
+pub fn clustered(groups: &[Vec<f64>], confidence: f64, resamples: usize, seed: u64) -> Interval {
+    let groups: Vec<&[f64]> = groups
+        .iter()
+        .map(Vec::as_slice)
+        .filter(|group| !group.is_empty())
+        .collect();
+    if groups.is_empty() {
         return Interval::NOTHING;
     }
-    let count = differences.len();
-    let mean = differences.iter().sum::<f64>() / count as f64;
+    let mean = |values: &mut dyn Iterator<Item = f64>, count: usize| values.sum::<f64>() / count as f64;
+    let whole = mean(
+        &mut groups.iter().map(|group| mean(&mut group.iter().copied(), group.len())),
+        groups.len(),
+    );
     let mut random = Random::new(seed);
-    let mut means: Vec<f64> = (0..resamples.max(1))
-        .map(|_| (0..count).map(|_| differences[random.below(count)]).sum::<f64>() / count as f64)
-        .collect();
+    let mut means: Vec<f64> = Vec::with_capacity(resamples.max(1));
+    for _ in 0..resamples.max(1) {
+        let mut sum = 0.0;
+        for _ in 0..groups.len() {
+            let group = groups[random.below(groups.len())];
+            sum += mean(
+                &mut (0..group.len()).map(|_| group[random.below(group.len())]),
+                group.len(),
+            );
+        }
+        means.push(sum / groups.len() as f64);
+    }
     means.sort_unstable_by(f64::total_cmp);
     let tail = (1.0 - confidence.clamp(0.0, 1.0)) / 2.0;
     // Outwards, so that a coarse draw never makes an interval narrower.
     let from_end = ((tail * means.len() as f64).floor() as usize).min(means.len() - 1);
     Interval {
-        mean,
+        mean: whole,
         lower: means[from_end],
         upper: means[means.len() - 1 - from_end],
     }

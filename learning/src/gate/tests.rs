@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use uuid::Uuid;
 
 use super::canary::Sequence;
-use super::{Bounds, Canary, Interval, Pair, Standing, bootstrap};
+use super::{Bounds, Canary, Interval, Pair, Standing, bootstrap, clustered};
 use crate::random::Random;
 
 fn pair(number: usize, wanted: &str, before: &str, after: &str) -> Pair {
@@ -141,6 +141,16 @@ fn intervals_hold_the_truth_about_as_often_as_they_say() {
         held += usize::from(lower <= 0.3 && 0.3 <= upper);
     }
     assert!((364..=396).contains(&held), "{held} of 400, of which 380 are meant");
+}
+
+#[test]
+fn groups_that_differ_make_an_interval_wider() {
+    let groups: Vec<Vec<f64>> = [0.0, 0.2, 0.8, 1.0].iter().map(|group| vec![*group; 30]).collect();
+    let together: Vec<f64> = groups.iter().flatten().copied().collect();
+    let (apart, pooled) = (clustered(&groups, 0.95, 2000, 1), bootstrap(&together, 0.95, 2000, 1));
+    assert!((apart.mean - pooled.mean).abs() < 1e-9);
+    assert!(apart.upper - apart.lower > 2.0 * (pooled.upper - pooled.lower));
+    assert_eq!(clustered(&[Vec::new()], 0.95, 10, 1), Interval::NOTHING);
 }
 
 #[test]
