@@ -79,38 +79,14 @@ impl FileSearch {
         Ok(Self { searches })
     }
 
-    /// As [`FileSearch::new`], of the tools in chat completions' fields; what is left there is for the model. The search
-    /// is made before the model begins: a choice that demands a call is content with it.
+    /// As [`FileSearch::new`], of the tools in chat completions' fields; what is left there is for the model.
     ///
     /// # Errors
     /// As [`FileSearch::new`].
     pub async fn taken(app: &App, caller: &Caller, fields: &mut Map<String, Value>) -> Result<Self, ApiError> {
-        let Some(Value::Array(tools)) = fields.get_mut("tools") else {
-            return Ok(Self::default());
-        };
-        let (mut own, mut rest) = (Vec::new(), Vec::new());
-        for (at, tool) in std::mem::take(tools).into_iter().enumerate() {
-            if tool["type"] == FILE_SEARCH {
-                own.push((format!("tools[{at}]"), tool));
-            } else {
-                rest.push(tool);
-            }
-        }
-        let none_left = rest.is_empty();
-        *tools = rest;
-        if own.is_empty() {
-            return Ok(Self::default());
-        }
-        let choice = fields.get("tool_choice").cloned().unwrap_or_default();
-        if choice == "required" || choice == "any" || choice["type"] == FILE_SEARCH {
-            fields.insert("tool_choice".to_owned(), Value::from("auto"));
-        }
-        if none_left {
-            for field in ["tools", "tool_choice", "parallel_tool_calls"] {
-                fields.remove(field);
-            }
-        }
-        if choice == "none" {
+        let chosen = fields.get("tool_choice").is_none_or(|choice| choice != "none");
+        let own = set_aside(fields);
+        if !chosen || own.is_empty() {
             return Ok(Self::default());
         }
         Self::new(app, caller, &own).await
@@ -146,6 +122,37 @@ impl FileSearch {
         }
         cited
     }
+}
+
+/// Takes these tools out of chat completions' fields, each with the place at which errors name it. They are no tools of the
+/// model's: a search is made before it begins, and a choice that demands a call is content with that.
+pub fn set_aside(fields: &mut Map<String, Value>) -> Vec<(String, Value)> {
+    let Some(Value::Array(tools)) = fields.get_mut("tools") else {
+        return Vec::new();
+    };
+    let (mut own, mut rest) = (Vec::new(), Vec::new());
+    for (at, tool) in std::mem::take(tools).into_iter().enumerate() {
+        if tool["type"] == FILE_SEARCH {
+            own.push((format!("tools[{at}]"), tool));
+        } else {
+            rest.push(tool);
+        }
+    }
+    let none_left = rest.is_empty();
+    *tools = rest;
+    if own.is_empty() {
+        return own;
+    }
+    let choice = fields.get("tool_choice").cloned().unwrap_or_default();
+    if choice == "required" || choice == "any" || choice["type"] == FILE_SEARCH {
+        fields.insert("tool_choice".to_owned(), Value::from("auto"));
+    }
+    if none_left {
+        for field in ["tools", "tool_choice", "parallel_tool_calls"] {
+            fields.remove(field);
+        }
+    }
+    own
 }
 
 fn read(place: &str, tool: &Value) -> Result<(Vec<String>, Search), ApiError> {

@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 
 use super::chat_wire::{ChatCompletionRequest, WireMessage};
 use super::error::{ApiError, ErrorBody, Json};
+use super::file_search::set_aside;
 use crate::app::App;
 use crate::auth::Caller;
 use crate::turn::route;
@@ -81,9 +82,12 @@ pub async fn tokenize(
     let text = match (body.prompt.or(body.content), body.messages) {
         (Some(text), _) => text,
         (None, Some(messages)) => {
+            // What a search would find is not known before it is made.
+            let mut extra = body.extra;
+            set_aside(&mut extra);
             let request = ChatCompletionRequest {
                 messages: Some(messages),
-                extra: body.extra,
+                extra,
                 ..ChatCompletionRequest::default()
             };
             counter.render(&request.parse()?.request)?.ok_or_else(elsewhere)?

@@ -206,6 +206,8 @@ pub async fn chat_prompt(
     Json(mut body): Json<ChatCompletionRequest>,
 ) -> Result<axum::Json<ChatPrompt>, ApiError> {
     dialect::apply(&mut body, &app.library)?;
+    // What a search would find is not known before it is made.
+    super::file_search::set_aside(&mut body.extra);
     let request = body.parse()?.request;
     let counter = super::tokenize::counter(&app, &caller, &request.model)?;
     let prompt = counter.render(&request)?.ok_or_else(elsewhere)?;

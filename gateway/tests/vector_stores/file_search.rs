@@ -310,3 +310,16 @@ async fn files_are_not_sent_where_memory_may_not_go() {
 fn header(reply: &Reply, name: &str) -> String {
     reply.headers[name].to_str().unwrap().to_owned()
 }
+
+#[tokio::test]
+async fn tokens_are_counted_without_the_search() {
+    let (test, key, _, id) = start(&Scripted::default()).await;
+    let messages = json!([{"role": "user", "content": QUESTION}]);
+    for (path, field) in [("/v1/tokenize", "count"), ("/v1/internal/chat-prompt", "prompt")] {
+        let plain = test.post(path, &key, &json!({"messages": messages})).await;
+        let body = json!({"messages": messages, "tools": [tool(&id)], "tool_choice": "required"});
+        let with = test.post(path, &key, &body).await;
+        assert_eq!(with.status, plain.status, "{}", with.text());
+        assert_eq!(with.json()[field], plain.json()[field]);
+    }
+}
