@@ -107,6 +107,12 @@ pub enum Command {
     Trainer {
         /// The job, as JSON
         job: PathBuf,
+        /// Then merge the adapter into the served file, and write this one
+        #[arg(long, value_name = "FILE")]
+        merge: Option<PathBuf>,
+        /// Then write the logits of the first example, as safetensors, for checks by other tools
+        #[arg(long, value_name = "FILE")]
+        probe: Option<PathBuf>,
     },
     /// Print the API's description (OpenAPI, YAML)
     Openapi,

@@ -44,7 +44,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Reindex(target) => reindex::run(&common, target).await?,
         Command::Eval(what) => eval::run(&common, what).await?,
         Command::Bench(what) => bench::run(&common, what).await?,
-        Command::Trainer { job } => return trainer::run(job).await,
+        Command::Trainer { job, merge, probe } => return trainer::run(job, merge, probe).await,
         Command::Openapi => {
             let yaml = crate::openapi::yaml().map_err(|error| anyhow::anyhow!("{error}"))?;
             print!("{yaml}");

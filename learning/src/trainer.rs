@@ -8,7 +8,7 @@
 //!   that nobody needs;
 //! - [`anchors`]: general sentences on which the model shall stay as it was;
 //! - [`schedule`], [`state`], [`optimise`]: the order of the examples, what is kept of a run that breaks off, the steps;
-//! - [`apart`]: the same in a process of its own, with low priority.
+//! - [`apart`]: the same in a process of its own, with low priority; [`probe`]: what other tools check it by.
 //!
 //! What was measured is in decision 19.
 
@@ -27,6 +27,7 @@ pub mod loss;
 pub mod model;
 pub mod ops;
 mod optimise;
+pub mod probe;
 mod schedule;
 mod state;
 

@@ -5,19 +5,28 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
+use habit_learning::adapter;
 use habit_learning::trainer::apart;
+use habit_learning::trainer::probe::probe;
 
-/// Runs it.
+/// Runs it; then merges, and writes what other tools check it by, where that was asked for.
 ///
 /// # Errors
-/// If the file is no job; that a job fails is told on standard output.
-pub async fn run(job: PathBuf) -> anyhow::Result<ExitCode> {
+/// If the file is no job, or what follows the training fails; that a job fails is told on standard output.
+pub async fn run(job: PathBuf, merge: Option<PathBuf>, probed: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     let shown = job.display().to_string();
-    let done = tokio::task::spawn_blocking(move || apart::work(&job)).await?;
-    let went_well = done.with_context(|| format!("{shown} can't be done"))?;
-    Ok(if went_well {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    let work = move || -> anyhow::Result<ExitCode> {
+        let (job, Some(trained)) = apart::work(&job)? else {
+            return Ok(ExitCode::FAILURE);
+        };
+        if let Some(target) = merge {
+            adapter::merge(&job.weights, &trained.adapter, &target)?;
+        }
+        if let Some(target) = probed {
+            probe(&job, &trained.adapter, &target)?;
+        }
+        Ok(ExitCode::SUCCESS)
+    };
+    let done = tokio::task::spawn_blocking(work).await?;
+    done.with_context(|| format!("{shown} can't be done"))
 }

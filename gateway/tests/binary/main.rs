@@ -14,5 +14,6 @@ mod process;
 mod remembered;
 mod sdk;
 mod shutdown;
+mod trainer;
 mod upstream;
 mod worker;

@@ -112,11 +112,12 @@ fn start(program: &Path, job: &Path, threads: Option<usize>) -> std::io::Result<
     command(low).or_else(|_| command(Command::new(program)))
 }
 
-/// What the child does: the job in this file, with its lines on standard output. Gives whether it went well.
+/// What the child does: the job in this file, with its lines on standard output. Gives the job, and its result if it went
+/// well.
 ///
 /// # Errors
 /// If the file is no job, or nothing can be said.
-pub fn work(job: &Path) -> std::io::Result<bool> {
+pub fn work(job: &Path) -> std::io::Result<(Job, Option<Trained>)> {
     let text = std::fs::read(job)?;
     let job: Job = serde_json::from_slice(&text)?;
     let stop = Arc::new(AtomicBool::new(false));
@@ -131,7 +132,7 @@ pub fn work(job: &Path) -> std::io::Result<bool> {
     let said = train(&job, &mut |step| say(&Said::Step(step)), &|| {
         stop.load(Ordering::Relaxed)
     });
-    let went_well = said.is_ok();
+    let trained = said.as_ref().ok().cloned();
     say(&match said {
         Ok(trained) => Said::Trained(trained),
         Err(TrainError::Stopped { step, steps }) => Said::Stopped { step, steps },
@@ -141,7 +142,7 @@ pub fn work(job: &Path) -> std::io::Result<bool> {
         Err(TrainError::Failed(reason)) => Said::Failed(reason),
         Err(error @ TrainError::Io { .. }) => Said::Failed(error.to_string()),
     });
-    Ok(went_well)
+    Ok((job, trained))
 }
 
 /// A parent that is gone hears nothing; the run then ends by its standard input.

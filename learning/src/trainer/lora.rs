@@ -6,6 +6,7 @@ use habit_engine::native::Shape;
 use super::TrainError;
 use super::base::Base;
 use super::schedule::chance;
+use crate::adapter::Adapter;
 
 /// The matrices of a layer that get an adapter: all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -110,6 +111,30 @@ impl Lora {
         Ok(Self {
             scale: f64::from(alpha) / rank as f64,
             pairs,
+        })
+    }
+
+    /// Those of an adapter; where it has none for a matrix, ones that change nothing.
+    ///
+    /// # Errors
+    /// [`TrainError::Unfit`] if it is of another model, [`TrainError::Failed`] if they can't be made.
+    pub fn of(adapter: &Adapter, shape: &Shape) -> Result<Self, TrainError> {
+        let new = Self::new(shape, adapter.rank, adapter.rank as f32, 0)?;
+        for ((layer, module), pair) in &adapter.pairs {
+            let Some(variables) = new.pairs.get(*layer).and_then(|layer| layer.get(*module)) else {
+                return Err(TrainError::Unfit(format!(
+                    "the adapter has a layer {layer}, the model has not"
+                )));
+            };
+            for (variable, tensor) in variables.iter().zip(pair) {
+                variable
+                    .set(tensor)
+                    .map_err(|error| TrainError::Unfit(error.to_string()))?;
+            }
+        }
+        Ok(Self {
+            scale: adapter.scale,
+            ..new
         })
     }
 
