@@ -41,7 +41,7 @@ def train():
         }
         for n, (ask, answer) in enumerate(EXAMPLES)
     ]
-    settings = {"epochs": 12, "batch": 4, "anchors_a_step": 1}
+    settings = {"epochs": 20, "batch": 4, "anchors_a_step": 1}
     job = {"weights": str(MODEL / "model.gguf"), "model_dir": str(MODEL), "examples": examples,
            "settings": settings, "out": str(folder / "out")}
     (folder / "job.json").write_text(json.dumps(job))
