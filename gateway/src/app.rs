@@ -26,6 +26,7 @@ use crate::lifecycle::Lifecycle;
 use crate::loader::Loader;
 use crate::turn::TurnService;
 use crate::turn::running::Running;
+use crate::turn::variant::Variants;
 
 /// The running application; cheap to clone.
 #[derive(Clone)]
@@ -40,6 +41,8 @@ pub struct App {
     pub turns: TurnService,
     /// The replies under way.
     pub running: Running,
+    /// Teams' own models; `None` where nothing is kept (`habit worker`).
+    pub variants: Option<Variants>,
     /// Responses that are made in the background.
     pub background: Background,
     /// Characters, presets and templates.

@@ -14,6 +14,7 @@ mod learning;
 mod load;
 pub mod memory;
 mod profile;
+mod rollout;
 mod secret;
 mod server;
 mod upstreams;
@@ -25,6 +26,7 @@ pub use learning::Learning;
 pub use load::{ConfigError, Sources};
 pub use memory::Memory;
 pub use profile::Profile;
+pub use rollout::Rollout;
 pub use secret::Secret;
 pub use server::Server;
 pub use upstreams::{Kind, Upstream};
@@ -49,6 +51,8 @@ pub struct Config {
     pub memory: Memory,
     /// What users may say of replies, and what becomes of it.
     pub learning: Learning,
+    /// How trained models come to serve.
+    pub rollout: Rollout,
     /// Who may ask.
     pub auth: Auth,
 }
@@ -113,6 +117,7 @@ impl Config {
         }
         self.memory.check()?;
         self.learning.check()?;
+        self.rollout.check()?;
         if !self.auth.required && !self.server.bind.ip().is_loopback() {
             return Err(ConfigError::bad(
                 "auth.required",

@@ -108,6 +108,18 @@ impl Loader {
         Ok(info)
     }
 
+    /// Brings a model up that is no part of the fleet: who asks for it, keeps it. Its file is taken as it is.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub async fn apart(&self, wanted: &Wanted) -> Result<Arc<dyn Engine>, LoadError> {
+        let _one = self.changing.lock().await;
+        let mut settings = self.settings(wanted)?;
+        settings.bits = None;
+        let engine = self.load.load(&settings).await;
+        engine.map_err(|error| LoadError::Failed(format!("{error:#}")))
+    }
+
     /// Gives a model up. Replies that are being made are finished first; their memory is free then.
     ///
     /// # Errors

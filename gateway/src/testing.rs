@@ -20,6 +20,7 @@ use habit_engine::fleet::Fleet;
 use habit_engine::scripted::Scripted;
 use habit_engine::{Embedder, Engine};
 use habit_learning::feedback::sea::SeaLedger;
+use habit_learning::rollout::Rollouts;
 use habit_memory::clock::{Clock, SystemClock};
 use habit_memory::index::Index;
 use habit_memory::journal::Journal;
@@ -213,10 +214,13 @@ impl TestAppBuilder {
         } else {
             Arc::new(RamObjects::new(Arc::clone(&self.clock)))
         };
+        let rollouts = Rollouts::new(database.connection(), Arc::clone(&self.clock));
+        rollouts.refresh().await.unwrap();
         let memory = Remembering {
             facts: Arc::new(database.facts(Arc::clone(&self.clock))),
             consents: Arc::new(database.consents()),
             ledger: Arc::new(SeaLedger::new(database.guest())),
+            rollouts,
             journal: if self.on_disk { Arc::new(database) } else { self.journal },
             index,
             objects,

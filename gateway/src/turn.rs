@@ -8,6 +8,7 @@ use habit_engine::{ChatRequest, DeltaStream, EngineError};
 use habit_memory::Scope;
 use habit_memory::consent::Mode;
 use habit_memory::context::{Slot, SourceReport};
+use habit_memory::interaction::Variant;
 use habit_memory::overflow::{Gone, Left};
 use habit_memory::passage::Passage;
 use tower::util::BoxCloneSyncService;
@@ -24,6 +25,7 @@ pub mod reply;
 pub mod route;
 pub mod running;
 pub mod stack;
+pub mod variant;
 
 /// What a request allows memory to do (`X-Habit-Memory`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -118,6 +120,8 @@ pub struct Trace {
     pub left: Option<Left>,
     /// Whether the upstream got the request as it was written, so that its reply may be passed on as it is.
     pub relayed: bool,
+    /// Which model answers, where the team has one of its own.
+    pub variant: Option<Variant>,
     /// Milliseconds from arrival until the engine was asked.
     pub context_ms: u64,
 }

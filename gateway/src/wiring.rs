@@ -13,6 +13,7 @@ use habit_learning::curator::{self, Curator};
 use habit_learning::feedback::Ledger;
 use habit_learning::feedback::sea::SeaLedger;
 use habit_learning::few_shot::Banks;
+use habit_learning::rollout::Rollouts;
 use habit_memory::clock::{Clock, SystemClock};
 use habit_memory::consent::Consents;
 use habit_memory::context::{self, ContextSource, KnownFacts, Recalled, Slot};
@@ -42,6 +43,7 @@ use crate::loader::{Load, Loader};
 use crate::tuned::Tuned;
 use crate::turn::running::Running;
 use crate::turn::stack::{self, Stack};
+use crate::turn::variant::{VariantParts, Variants};
 use crate::turn::{assemble, context as context_layer, few_shot, overflow, record};
 
 mod own;
@@ -90,6 +92,8 @@ pub struct Remembering {
     pub consents: Arc<dyn Consents>,
     /// What users say of replies.
     pub ledger: Arc<dyn Ledger>,
+    /// Which model serves which team.
+    pub rollouts: Rollouts,
     /// Text to vectors.
     pub embedder: Arc<dyn Embedder>,
 }
@@ -133,6 +137,7 @@ pub async fn build(
             facts: Arc::new(journal.facts(Arc::clone(&clock))),
             consents: Arc::new(journal.consents()),
             ledger: Arc::new(SeaLedger::new(journal.guest())),
+            rollouts: rollouts(&journal, &clock).await?,
             journal: Arc::new(journal),
             index,
             embedder,
@@ -176,10 +181,23 @@ pub fn assemble(config: Config, backends: Backends) -> App {
     let fleet = Arc::clone(engines.fleet());
     drop(lifecycle.spawn(Arc::clone(&fleet).watch(lifecycle.soft().clone())));
     let engine: Arc<dyn Engine> = fleet;
+    let variants = memory.as_ref().map(|memory| {
+        Variants::new(VariantParts {
+            rollouts: memory.rollouts.clone(),
+            loader: loader.clone(),
+            config: config.rollout.clone(),
+            clock: Arc::clone(&clock),
+            lifecycle: lifecycle.clone(),
+        })
+    });
+    if let Some(variants) = &variants {
+        variants.warm();
+    }
     let memory = memory.map(|memory| remember(&config, memory, &clock, &lifecycle));
     let running = Running::default();
     let turns = stack::build(Stack {
         running: running.clone(),
+        variants: variants.clone(),
         ..match &memory {
             Some(memory) => layers(&config, memory, &engines, &lifecycle),
             None => Stack::bare(Arc::clone(&engine)),
@@ -192,6 +210,7 @@ pub fn assemble(config: Config, backends: Backends) -> App {
         engines,
         turns,
         running,
+        variants,
         background: Background::default(),
         library,
         loader,
@@ -200,6 +219,13 @@ pub fn assemble(config: Config, backends: Backends) -> App {
         lifecycle,
         clock,
     }
+}
+
+/// Which model serves which team, as the database has it.
+async fn rollouts(journal: &SeaJournal, clock: &Arc<dyn Clock>) -> anyhow::Result<Rollouts> {
+    let rollouts = Rollouts::new(journal.connection(), Arc::clone(clock));
+    rollouts.refresh().await?;
+    Ok(rollouts)
 }
 
 /// Reads the index into memory, so that the first question of everyone is as quick as the next.
@@ -284,6 +310,7 @@ fn remember(config: &Config, memory: Remembering, clock: &Arc<dyn Clock>, lifecy
         consents,
         ledger,
         embedder,
+        ..
     } = memory;
     let (indexer, task) = Indexer::spawn_with_facts(
         Arc::clone(&journal),

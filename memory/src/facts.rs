@@ -330,6 +330,19 @@ pub trait Facts: Send + Sync {
     /// [`MemoryError::Storage`]; [`MemoryError::BadRequest`] as for `add`, or if the status is another than it may be.
     async fn change(&self, scope: &Scope, id: Uuid, change: Change) -> Result<Option<Fact>, MemoryError>;
 
+    /// Ends a fact at this time (Unix milliseconds), another taking its place; false if it does not hold, or the other is
+    /// not there.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn supersede(&self, scope: &Scope, old: Uuid, by: Uuid, at: i64) -> Result<bool, MemoryError>;
+
+    /// Everyone who has facts: for work in the background, never shown to anyone.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn owners(&self) -> Result<Vec<Scope>, MemoryError>;
+
     /// Deletes facts; returns those that there were.
     ///
     /// # Errors

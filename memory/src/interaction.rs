@@ -85,6 +85,23 @@ pub struct Lookup {
     /// Messages at the conversation's begin that were never asked here: a client brought them along as history.
     #[serde(skip_serializing_if = "is_zero")]
     pub brought: usize,
+    /// By which model the turn was answered, where its team has one of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub variant: Option<Variant>,
+}
+
+/// How a turn was answered where there was a choice.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Variant {
+    /// `base`, `few_shot` or `adapter`.
+    pub arm: String,
+    /// The team's model that answered; `None` is the base.
+    pub model: Option<Uuid>,
+    /// The probability with which it was chosen, over 0 and up to 1: what was logged can be weighed by it.
+    pub propensity: f64,
+    /// Why it is not what was chosen, if so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]

@@ -169,6 +169,25 @@ pub trait Journal: Send + Sync {
     /// [`MemoryError::Storage`].
     async fn mark_all_pending(&self) -> Result<u64, MemoryError>;
 
+    /// Everyone who has turns or documents, by team and user: for work in the background, one by one, never shown to anyone.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn owners(&self) -> Result<Vec<Scope>, MemoryError>;
+
+    /// Says of these turns of the user whether they may be recalled from now on; returns how many that changes. Those that may
+    /// are pending then, those that may not never.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn set_remember(&self, scope: &Scope, ids: &[Uuid], remember: bool) -> Result<u64, MemoryError>;
+
+    /// Makes these turns of the user pending again, as far as they may be recalled; returns how many that are.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn mark_pending(&self, scope: &Scope, ids: &[Uuid]) -> Result<u64, MemoryError>;
+
     /// Turns and chunks in all, and how many of them are pending.
     ///
     /// # Errors

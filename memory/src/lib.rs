@@ -28,6 +28,7 @@ pub mod objects;
 pub mod overflow;
 pub mod passage;
 pub mod rank;
+pub mod routines;
 pub mod scope;
 pub mod store;
 pub mod vector_stores;

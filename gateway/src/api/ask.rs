@@ -12,6 +12,7 @@ use habit_engine::{ChatRequest, Delta, DeltaStream, Engine, EngineError, FinishR
 use habit_memory::Scope;
 use habit_memory::clock::Clock;
 use habit_memory::context::Slot;
+use habit_memory::interaction::Variant;
 use habit_memory::overflow::Gone;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::Value;
@@ -36,6 +37,9 @@ pub const APP: HeaderName = HeaderName::from_static("x-habit-app");
 pub const CONVERSATION: HeaderName = HeaderName::from_static("x-habit-conversation");
 /// Whether someone waits for the reply: `interactive`, or `background`, which lets all others go first.
 pub const PRIORITY: HeaderName = HeaderName::from_static("x-habit-priority");
+/// On replies: which model answers, where the team has one of its own: `base` or `adapter`, with its id, and the
+/// probability with which it was chosen.
+pub const VARIANT: HeaderName = HeaderName::from_static("x-habit-model-variant");
 /// On replies: the turn's id, for `GET /v1/turns/{id}`.
 pub const TURN: HeaderName = HeaderName::from_static("x-habit-turn");
 
@@ -156,8 +160,16 @@ pub async fn whole(mut deltas: DeltaStream) -> Result<(Collected, FinishReason, 
 }
 
 /// Puts the turn's id and its conversation on a reply, also on an error: a failed turn has a record as well.
-pub fn name_turn(response: &mut Response, id: Uuid, conversation: Option<String>) {
-    let named = [(TURN, Some(id.to_string())), (CONVERSATION, conversation)];
+pub fn name_turn(response: &mut Response, id: Uuid, conversation: Option<String>, variant: Option<&Variant>) {
+    let variant = variant.map(|variant| {
+        let model = variant.model.map(|id| format!("; model={id}")).unwrap_or_default();
+        format!("{}{model}; p={:.3}", variant.arm, variant.propensity)
+    });
+    let named = [
+        (TURN, Some(id.to_string())),
+        (CONVERSATION, conversation),
+        (VARIANT, variant),
+    ];
     for (name, value) in named {
         if let Some(value) = value.and_then(|value| HeaderValue::try_from(value).ok()) {
             response.headers_mut().insert(name, value);

@@ -77,6 +77,23 @@ pub struct LookupView {
     /// What left the prompt because the conversation outgrew the model's window; what came back of it is `returned` in
     /// `injected`.
     pub left: Option<LeftView>,
+    /// Which model answered, where the team has one of its own.
+    pub variant: Option<VariantView>,
+}
+
+/// How a turn was answered where there was a choice.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct VariantView {
+    /// `base`, `few_shot` or `adapter`.
+    #[schema(example = "adapter")]
+    pub arm: String,
+    /// The team's model that answered; null is the base.
+    #[schema(value_type = Option<String>)]
+    pub model: Option<Uuid>,
+    /// The probability with which it was chosen.
+    pub propensity: f64,
+    /// Why it is not what was chosen, if so.
+    pub note: Option<String>,
 }
 
 /// How a source fared.
@@ -231,6 +248,12 @@ impl From<Lookup> for LookupView {
             problem: report.problem,
         };
         Self {
+            variant: lookup.variant.map(|variant| VariantView {
+                arm: variant.arm,
+                model: variant.model,
+                propensity: variant.propensity,
+                note: variant.note,
+            }),
             sources: lookup.sources.into_iter().map(source).collect(),
             words_alone: lookup.words_alone,
             left: lookup.left.map(|left| LeftView {

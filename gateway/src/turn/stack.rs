@@ -15,6 +15,7 @@ use super::overflow::{self, OverflowLayer, OverflowParts};
 use super::record::RecordLayer;
 use super::route::Route;
 use super::running::Running;
+use super::variant::Variants;
 
 /// What a stack is built from. A process without memory (`habit worker`) has no layers, only the engine.
 #[derive(Clone)]
@@ -33,6 +34,8 @@ pub struct Stack {
     pub engine: Arc<dyn Engine>,
     /// The replies under way.
     pub running: Running,
+    /// Teams' own models.
+    pub variants: Option<Variants>,
 }
 
 impl Stack {
@@ -47,6 +50,7 @@ impl Stack {
             assemble: None,
             engine,
             running: Running::default(),
+            variants: None,
         }
     }
 }
@@ -66,8 +70,10 @@ pub fn build(stack: Stack) -> TurnService {
         .option_layer(stack.few_shot)
         // Last before the engine: nothing adds to the prompt once it has been measured.
         .option_layer(stack.assemble);
-    // Innermost: aliases are resolved where the engine is asked, so that all layers see the client's own request.
-    BoxCloneSyncService::new(layers.service(Route::new(stack.engine, stack.running)))
+    // Innermost: aliases are resolved, and a team's own model is taken, where the engine is asked, so that all layers see
+    // the client's own request.
+    let route = Route::new(stack.engine, stack.running).with_variants(stack.variants);
+    BoxCloneSyncService::new(layers.service(route))
 }
 
 #[cfg(test)]

@@ -4,8 +4,11 @@
 pub mod api_key;
 pub mod chunk;
 pub mod document;
+pub mod downtime_change;
+pub mod downtime_run;
 pub mod fact;
 pub mod fact_event;
+pub mod lease;
 pub mod memory_rule;
 pub mod meta;
 pub mod object;

@@ -1,6 +1,6 @@
 //! A journal in the process, for tests: the laws of [`Journal`] without the disk.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -330,6 +330,50 @@ impl Journal for RamJournal {
             }
         }
         Ok(())
+    }
+
+    async fn owners(&self) -> Result<Vec<Scope>, MemoryError> {
+        let state = self.state();
+        let turns = state.turns.values().map(|kept| &kept.item.scope);
+        let owners = turns.chain(state.documents.values().map(|document| &document.scope));
+        let names: BTreeSet<(String, String)> = owners
+            .map(|scope| (scope.team().to_owned(), scope.user().to_owned()))
+            .collect();
+        let scope = |(team, user)| Scope::new(team, user).map_err(|error| MemoryError::Storage(error.to_string()));
+        names.into_iter().map(scope).collect()
+    }
+
+    async fn set_remember(&self, scope: &Scope, ids: &[Uuid], remember: bool) -> Result<u64, MemoryError> {
+        let mut state = self.state();
+        state.open()?;
+        let mut changed = 0;
+        for id in ids {
+            let Some(kept) = state.turns.get_mut(id).filter(|kept| owns(scope, &kept.item.scope)) else {
+                continue;
+            };
+            if kept.item.remember != remember {
+                kept.item.remember = remember;
+                kept.indexed = false;
+                changed += 1;
+            }
+        }
+        Ok(changed)
+    }
+
+    async fn mark_pending(&self, scope: &Scope, ids: &[Uuid]) -> Result<u64, MemoryError> {
+        let mut state = self.state();
+        state.open()?;
+        let mut marked = 0;
+        for id in ids {
+            let Some(kept) = state.turns.get_mut(id).filter(|kept| owns(scope, &kept.item.scope)) else {
+                continue;
+            };
+            if kept.item.is_recallable() {
+                kept.indexed = false;
+                marked += 1;
+            }
+        }
+        Ok(marked)
     }
 
     async fn mark_all_pending(&self) -> Result<u64, MemoryError> {

@@ -26,6 +26,7 @@ mod objects;
 mod open;
 mod pending;
 mod rows;
+mod runs;
 mod write;
 mod writer;
 
@@ -33,6 +34,7 @@ pub use consents::SeaConsents;
 pub use facts::SeaFacts;
 pub use guest::{Guest, GuestWrite, Outcome};
 pub use objects::SeaObjects;
+pub use runs::{INTENDED, MADE, Runs, UNDONE};
 use write::{BATCH, Write};
 use writer::Writer;
 
@@ -272,6 +274,36 @@ impl Journal for SeaJournal {
 
     async fn mark_all_pending(&self) -> Result<u64, MemoryError> {
         Ok(self.writer.write(Write::MarkAllPending).await?.rows)
+    }
+
+    async fn owners(&self) -> Result<Vec<Scope>, MemoryError> {
+        let turns = turn::Entity::find()
+            .select_only()
+            .columns([turn::Column::Team, turn::Column::User])
+            .distinct()
+            .into_tuple::<(String, String)>();
+        let documents = document::Entity::find()
+            .select_only()
+            .columns([document::Column::Team, document::Column::User])
+            .distinct()
+            .into_tuple::<(String, String)>();
+        let explain = |error: DbErr| self.explain(&error);
+        let mut names = turns.all(&self.readers).await.map_err(explain)?;
+        names.extend(documents.all(&self.readers).await.map_err(explain)?);
+        names.sort();
+        names.dedup();
+        let scope = |(team, user)| Scope::new(team, user).map_err(|error| MemoryError::Storage(error.to_string()));
+        names.into_iter().map(scope).collect()
+    }
+
+    async fn set_remember(&self, scope: &Scope, ids: &[Uuid], remember: bool) -> Result<u64, MemoryError> {
+        let write = Write::SetRemember(scope.clone(), texts(ids), remember);
+        Ok(self.writer.write(write).await?.rows)
+    }
+
+    async fn mark_pending(&self, scope: &Scope, ids: &[Uuid]) -> Result<u64, MemoryError> {
+        let write = Write::MarkPending(scope.clone(), texts(ids));
+        Ok(self.writer.write(write).await?.rows)
     }
 
     async fn totals(&self) -> Result<Totals, MemoryError> {

@@ -91,7 +91,7 @@ impl Asker {
         let (turn, asked_at) = (first.id, first.asked_at);
         let answer = async {
             let Reply { deltas, trace } = self.ask(first).await?;
-            let conversation = trace.conversation.clone();
+            let (conversation, variant) = (trace.conversation.clone(), trace.variant.clone());
             let rest: Vec<Turn> = turns.map(|turn| beside(turn, conversation.as_deref())).collect();
             let questions = rest.len() + 1;
             let replies = Replies {
@@ -101,10 +101,11 @@ impl Asker {
                 pieces: self.merged(shape(deltas), rest, shape),
                 questions,
             };
-            Ok::<_, ApiError>((render(replies).await?, conversation))
+            Ok::<_, ApiError>((render(replies).await?, conversation, variant))
         };
-        let (mut response, conversation) = answer.await.unwrap_or_else(|error| (error.into_response(), None));
-        name_turn(&mut response, turn, conversation);
+        let (mut response, conversation, variant) =
+            answer.await.unwrap_or_else(|error| (error.into_response(), None, None));
+        name_turn(&mut response, turn, conversation, variant.as_ref());
         Ok(response)
     }
 

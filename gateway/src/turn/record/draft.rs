@@ -71,6 +71,7 @@ impl Draft {
         lookup.sources.clone_from(&trace.sources);
         lookup.words_alone.clone_from(&trace.words_alone);
         lookup.left.clone_from(&trace.left);
+        lookup.variant.clone_from(&trace.variant);
         self.interaction.timing.context_ms = trace.context_ms;
     }
 

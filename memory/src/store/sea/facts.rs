@@ -197,6 +197,22 @@ impl Facts for SeaFacts {
         Ok(self.write(write).await?.added.pop().map(|added| added.fact))
     }
 
+    async fn supersede(&self, scope: &Scope, old: Uuid, by: Uuid, at: i64) -> Result<bool, MemoryError> {
+        let write = FactWrite::Supersede(scope.clone(), [old, by], at, self.clock.now_ms());
+        Ok(self.write(write).await?.rows > 0)
+    }
+
+    async fn owners(&self) -> Result<Vec<Scope>, MemoryError> {
+        let names = Entity::find()
+            .select_only()
+            .columns([Column::Team, Column::User])
+            .distinct()
+            .into_tuple::<(String, String)>();
+        let names = names.all(&self.readers).await.map_err(|error| self.explain(&error))?;
+        let scope = |(team, user)| Scope::new(team, user).map_err(|error| MemoryError::Storage(error.to_string()));
+        names.into_iter().map(scope).collect()
+    }
+
     async fn delete(&self, scope: &Scope, ids: &[Uuid]) -> Result<Vec<Uuid>, MemoryError> {
         let write = FactWrite::Delete(scope.clone(), texts(ids), self.clock.now_ms());
         Ok(self.write(write).await?.deleted)

@@ -5,13 +5,13 @@ use std::path::Path;
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
     ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, Iterable, QueryFilter,
-    QuerySelect,
+    QuerySelect, UpdateMany,
 };
 use uuid::Uuid;
 
 use super::facts::write::{self as facts, FactWrite};
 use super::guest::GuestWrite;
-use super::{failure, objects, rows, visible};
+use super::{failure, objects, rows, runs, visible};
 use crate::error::MemoryError;
 use crate::scope::Scope;
 use crate::store::entity::{chunk, document, object, turn};
@@ -34,6 +34,10 @@ pub enum Write {
     MarkIndexed(Vec<String>),
     /// Makes everything pending that belongs in the index.
     MarkAllPending,
+    /// Says of these turns of a user whether they may be recalled.
+    SetRemember(Scope, Vec<String>, bool),
+    /// Makes these turns of a user pending.
+    MarkPending(Scope, Vec<String>),
     /// Writes small objects, in place of those with the same ids.
     PutObjects(Vec<object::Model>),
     /// Deletes the small objects that fit; the condition names their owner.
@@ -110,6 +114,35 @@ pub async fn apply(path: &Path, db: &DatabaseTransaction, write: &Write) -> Resu
         }
         Write::MarkAllPending => {
             let rows = mark_all_pending(db).await.map_err(explain)?;
+            Ok(Written {
+                rows,
+                ..Written::default()
+            })
+        }
+        Write::SetRemember(scope, ids, remember) => {
+            let change = |turns: UpdateMany<turn::Entity>| {
+                turns
+                    .col_expr(turn::Column::Remember, Expr::value(*remember))
+                    .col_expr(
+                        turn::Column::Pending,
+                        Expr::col(turn::Column::Outcome).ne(turn::FAILED).and(*remember),
+                    )
+                    .filter(turn::Column::Remember.ne(*remember))
+            };
+            let rows = update_own(db, scope, ids, change).await.map_err(explain)?;
+            Ok(Written {
+                rows,
+                ..Written::default()
+            })
+        }
+        Write::MarkPending(scope, ids) => {
+            let change = |turns: UpdateMany<turn::Entity>| {
+                turns
+                    .col_expr(turn::Column::Pending, Expr::value(true))
+                    .filter(turn::Column::Remember.eq(true))
+                    .filter(turn::Column::Outcome.ne(turn::FAILED))
+            };
+            let rows = update_own(db, scope, ids, change).await.map_err(explain)?;
             Ok(Written {
                 rows,
                 ..Written::default()
@@ -228,6 +261,7 @@ async fn erase(db: &DatabaseTransaction, scope: &Scope, team_wide: bool) -> Resu
         .all(db)
         .await?;
     document::Entity::delete_many().filter(given).exec(db).await?;
+    runs::erase(db, scope).await?;
     Ok((turns.rows_affected, ids))
 }
 
@@ -245,6 +279,24 @@ async fn mark_indexed(db: &DatabaseTransaction, ids: &[String]) -> Result<u64, D
             .exec(db)
             .await?;
         rows += turns.rows_affected + chunks.rows_affected;
+    }
+    Ok(rows)
+}
+
+/// Changes these turns of this user; returns how many.
+async fn update_own(
+    db: &DatabaseTransaction,
+    scope: &Scope,
+    ids: &[String],
+    change: impl Fn(UpdateMany<turn::Entity>) -> UpdateMany<turn::Entity>,
+) -> Result<u64, DbErr> {
+    let mut rows = 0;
+    for ids in ids.chunks(BATCH) {
+        let own = turn::Entity::update_many()
+            .filter(turn::Column::Team.eq(scope.team()))
+            .filter(turn::Column::User.eq(scope.user()))
+            .filter(turn::Column::Id.is_in(ids));
+        rows += change(own).exec(db).await?.rows_affected;
     }
     Ok(rows)
 }

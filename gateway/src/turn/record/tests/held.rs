@@ -101,6 +101,15 @@ impl Journal for Held {
     async fn mark_all_pending(&self) -> Result<u64, MemoryError> {
         self.inner.mark_all_pending().await
     }
+    async fn owners(&self) -> Result<Vec<Scope>, MemoryError> {
+        self.inner.owners().await
+    }
+    async fn set_remember(&self, scope: &Scope, ids: &[Uuid], remember: bool) -> Result<u64, MemoryError> {
+        self.inner.set_remember(scope, ids, remember).await
+    }
+    async fn mark_pending(&self, scope: &Scope, ids: &[Uuid]) -> Result<u64, MemoryError> {
+        self.inner.mark_pending(scope, ids).await
+    }
     async fn totals(&self) -> Result<Totals, MemoryError> {
         self.inner.totals().await
     }

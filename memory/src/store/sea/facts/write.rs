@@ -24,6 +24,8 @@ pub enum FactWrite {
     Add(Vec<Model>, i64),
     /// Changes one.
     Change(Scope, Uuid, Box<Change>, i64),
+    /// Ends the first of the two at a time, the second taking its place.
+    Supersede(Scope, [Uuid; 2], i64, i64),
     /// Deletes these.
     Delete(Scope, Vec<String>, i64),
     /// Removes all of a user's, of the team's only if it says so.
@@ -53,6 +55,9 @@ pub async fn apply(path: &Path, db: &DatabaseTransaction, write: &FactWrite) -> 
         FactWrite::Add(rows, now) => done.added = add(db, rows, *now).await.map_err(explain)??,
         FactWrite::Change(scope, id, change, now) => {
             done.added = self::change(db, scope, *id, change, *now).await.map_err(explain)??;
+        }
+        FactWrite::Supersede(scope, [old, by], at, now) => {
+            done.rows = end(db, scope, [*old, *by], *at, *now).await.map_err(explain)??;
         }
         FactWrite::Delete(scope, ids, now) => {
             let deleted = delete(db, scope, ids, *now).await.map_err(explain)?;
@@ -204,6 +209,25 @@ async fn supersede(db: &DatabaseTransaction, old: &Fact, by: (i64, &str, &str), 
     let owner = (old.id.to_string(), old.scope.team(), old.scope.user());
     let texts = (Some(old.text.clone()), Some(text.to_owned()));
     record_of(db, owner, Happened::Supersede, texts, now).await
+}
+
+/// 1 if there was something to end.
+async fn end(db: &DatabaseTransaction, scope: &Scope, ids: [Uuid; 2], at: i64, now: i64) -> Outcome<u64> {
+    let found = Entity::find()
+        .filter(reached(scope))
+        .filter(Column::Id.is_in(ids.map(|id| id.to_string())))
+        .filter(Column::Status.eq(row::status(Status::Active)));
+    let found = match facts(found.all(db).await?) {
+        Ok(found) => found,
+        Err(error) => return Ok(Err(error)),
+    };
+    let [old, by] = ids.map(|id| found.iter().find(|fact| fact.id == id));
+    let (Some(old), Some(by)) = (old, by) else {
+        return Ok(Ok(0));
+    };
+    let at = at.max(old.valid_from);
+    supersede(db, old, (at, &by.id.to_string(), &by.text), now).await?;
+    Ok(Ok(1))
 }
 
 async fn change(db: &DatabaseTransaction, scope: &Scope, id: Uuid, change: &Change, now: i64) -> Outcome<Vec<Added>> {

@@ -1,0 +1,326 @@
+//! Runs of routines in the journal's database, what they changed, and leases: [`Runs`]. Each write is one statement, so it
+//! is there whole or not at all.
+
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::{
+    ColumnTrait, Condition, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
+    IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
+};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use uuid::Uuid;
+
+use super::{SeaJournal, rows};
+use crate::error::MemoryError;
+use crate::routines::{Change, Findings, Made, Run, Status, Target};
+use crate::scope::Scope;
+use crate::store::entity::{downtime_change, downtime_run, lease};
+
+/// See the module; cheap to clone.
+#[derive(Clone)]
+pub struct Runs {
+    database: DatabaseConnection,
+}
+
+impl SeaJournal {
+    /// The runs of routines that are kept in the same file.
+    #[must_use]
+    pub fn runs(&self) -> Runs {
+        Runs {
+            database: self.connection(),
+        }
+    }
+}
+
+/// Says what the database said.
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn explain(error: DbErr) -> MemoryError {
+    MemoryError::Storage(format!("the runs of routines can't be read or written: {error}"))
+}
+
+impl Runs {
+    /// Writes a run, or what it is now.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    pub async fn put(&self, run: &Run, now: i64) -> Result<(), MemoryError> {
+        use downtime_run::Column;
+        let row = downtime_run::Model {
+            id: run.id.to_string(),
+            team: run.target.team.clone().unwrap_or_default(),
+            user: run.target.user.clone().unwrap_or_default(),
+            routine: run.routine.clone(),
+            status: word(&run.status)?,
+            cause: run.cause.clone(),
+            cursor: rows::json(&run.cursor)?,
+            done: signed(run.done),
+            total: signed(run.total),
+            findings: rows::json(&run.findings)?,
+            started_at: run.started_at,
+            updated_at: now,
+            ended_at: run.ended_at,
+        };
+        let replace = OnConflict::column(Column::Id)
+            .update_columns([
+                Column::Status,
+                Column::Cause,
+                Column::Cursor,
+                Column::Done,
+                Column::Total,
+                Column::Findings,
+                Column::UpdatedAt,
+                Column::EndedAt,
+            ])
+            .to_owned();
+        let insert = downtime_run::Entity::insert(row.into_active_model()).on_conflict(replace);
+        insert.exec_without_returning(&self.database).await.map_err(explain)?;
+        Ok(())
+    }
+
+    /// A run that this team may see: its own, and those that concern everyone. `None` as the team sees all.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    pub async fn get(&self, team: Option<&str>, id: Uuid) -> Result<Option<Run>, MemoryError> {
+        let query = downtime_run::Entity::find_by_id(id.to_string()).filter(seen_by(team));
+        let row = query.one(&self.database).await.map_err(explain)?;
+        row.map(read).transpose()
+    }
+
+    /// Runs that this team may see, newest first.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    pub async fn list(&self, team: Option<&str>, before: Option<Uuid>, limit: u64) -> Result<Vec<Run>, MemoryError> {
+        let mut query = downtime_run::Entity::find()
+            .filter(seen_by(team))
+            .order_by_desc(downtime_run::Column::Id)
+            .limit(limit);
+        if let Some(before) = before {
+            query = query.filter(downtime_run::Column::Id.lt(before.to_string()));
+        }
+        let rows = query.all(&self.database).await.map_err(explain)?;
+        rows.into_iter().map(read).collect()
+    }
+
+    /// Runs that are not at their end, oldest first.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    pub async fn open(&self) -> Result<Vec<Run>, MemoryError> {
+        let open = [Status::Waiting, Status::Running, Status::Undoing];
+        let open = open.iter().map(word).collect::<Result<Vec<_>, _>>()?;
+        let query = downtime_run::Entity::find()
+            .filter(downtime_run::Column::Status.is_in(open))
+            .order_by_asc(downtime_run::Column::Id);
+        let rows = query.all(&self.database).await.map_err(explain)?;
+        rows.into_iter().map(read).collect()
+    }
+
+    /// When a routine was last begun for a target by itself or by hand, in Unix milliseconds.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    pub async fn last(&self, routine: &str, target: &Target) -> Result<Option<i64>, MemoryError> {
+        let query = downtime_run::Entity::find()
+            .filter(downtime_run::Column::Routine.eq(routine))
+            .filter(downtime_run::Column::Team.eq(target.team.clone().unwrap_or_default()))
+            .filter(downtime_run::Column::User.eq(target.user.clone().unwrap_or_default()))
+            .order_by_desc(downtime_run::Column::Id)
+            .limit(1);
+        let row = query.one(&self.database).await.map_err(explain)?;
+        Ok(row.map(|row| row.started_at))
+    }
+
+    /// Writes down what is to be changed.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    pub async fn intend(&self, run: Uuid, changes: &[Change], now: i64) -> Result<(), MemoryError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let mut rows = Vec::with_capacity(changes.len());
+        for change in changes {
+            let row = downtime_change::Model {
+                id: change.id.to_string(),
+                run: run.to_string(),
+                status: INTENDED.to_owned(),
+                what: change.what.clone(),
+                data: rows::json(&change.data)?,
+                at: now,
+            };
+            rows.push(row.into_active_model());
+        }
+        let insert = downtime_change::Entity::insert_many::<downtime_change::ActiveModel, _>(rows);
+        insert.exec_without_returning(&self.database).await.map_err(explain)?;
+        Ok(())
+    }
+
+    /// Notes what became of changes of a run.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    pub async fn mark(&self, run: Uuid, ids: &[Uuid], status: &str) -> Result<(), MemoryError> {
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let update = downtime_change::Entity::update_many()
+            .col_expr(downtime_change::Column::Status, Expr::value(status))
+            .filter(downtime_change::Column::Run.eq(run.to_string()))
+            .filter(downtime_change::Column::Id.is_in(ids.iter().map(Uuid::to_string)));
+        update.exec(&self.database).await.map_err(explain)?;
+        Ok(())
+    }
+
+    /// Changes of a run with this status, or all, in the order in which they were written down.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    pub async fn changes(&self, run: Uuid, status: Option<&str>, limit: u64) -> Result<Vec<Made>, MemoryError> {
+        let mut query = downtime_change::Entity::find()
+            .filter(downtime_change::Column::Run.eq(run.to_string()))
+            .order_by_asc(downtime_change::Column::Id)
+            .limit(limit);
+        if let Some(status) = status {
+            query = query.filter(downtime_change::Column::Status.eq(status));
+        }
+        let rows = query.all(&self.database).await.map_err(explain)?;
+        let made = |row: downtime_change::Model| {
+            Ok(Made {
+                change: Change {
+                    id: rows::id(&row.id)?,
+                    what: row.what,
+                    data: parse(&row.data)?,
+                },
+                status: row.status,
+                at: row.at,
+            })
+        };
+        rows.into_iter().map(made).collect()
+    }
+
+    /// Takes a lease, or keeps it, until `until`; false while another holds it.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    pub async fn lease(&self, name: &str, holder: &str, now: i64, until: i64) -> Result<bool, MemoryError> {
+        let row = lease::Model {
+            name: name.to_owned(),
+            holder: holder.to_owned(),
+            until,
+        };
+        let free = Condition::any()
+            .add(Expr::col((lease::Entity, lease::Column::Holder)).eq(holder))
+            .add(Expr::col((lease::Entity, lease::Column::Until)).lt(now));
+        let take = OnConflict::column(lease::Column::Name)
+            .update_columns([lease::Column::Holder, lease::Column::Until])
+            .action_cond_where(free)
+            .to_owned();
+        let insert = lease::Entity::insert(row.into_active_model()).on_conflict(take);
+        let taken = insert.exec_without_returning(&self.database).await.map_err(explain)?;
+        Ok(taken > 0)
+    }
+
+    /// Gives a lease back, where this holder has it.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    pub async fn release(&self, name: &str, holder: &str) -> Result<(), MemoryError> {
+        let delete = lease::Entity::delete_many()
+            .filter(lease::Column::Name.eq(name))
+            .filter(lease::Column::Holder.eq(holder));
+        delete.exec(&self.database).await.map_err(explain)?;
+        Ok(())
+    }
+
+    /// Brings what the database knows of its own tables up to date.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    pub async fn tidy(&self) -> Result<(), MemoryError> {
+        let statement = match self.database.get_database_backend() {
+            DbBackend::Sqlite => "PRAGMA optimize",
+            _ => "ANALYZE",
+        };
+        self.database.execute_unprepared(statement).await.map_err(explain)?;
+        Ok(())
+    }
+}
+
+/// Written down, and not yet made.
+pub const INTENDED: &str = "intended";
+/// Made.
+pub const MADE: &str = "made";
+/// Taken back.
+pub const UNDONE: &str = "undone";
+
+/// Removes the runs that were for this user, with what they changed.
+pub async fn erase(db: &DatabaseTransaction, scope: &Scope) -> Result<(), DbErr> {
+    let own = Condition::all()
+        .add(downtime_run::Column::Team.eq(scope.team()))
+        .add(downtime_run::Column::User.eq(scope.user()));
+    let ids: Vec<String> = downtime_run::Entity::find()
+        .select_only()
+        .column(downtime_run::Column::Id)
+        .filter(own.clone())
+        .into_tuple()
+        .all(db)
+        .await?;
+    for ids in ids.chunks(super::write::BATCH) {
+        downtime_change::Entity::delete_many()
+            .filter(downtime_change::Column::Run.is_in(ids))
+            .exec(db)
+            .await?;
+    }
+    downtime_run::Entity::delete_many().filter(own).exec(db).await?;
+    Ok(())
+}
+
+fn seen_by(team: Option<&str>) -> Condition {
+    match team {
+        None => Condition::all(),
+        Some(team) => Condition::any()
+            .add(downtime_run::Column::Team.eq(team))
+            .add(downtime_run::Column::Team.eq("")),
+    }
+}
+
+fn read(row: downtime_run::Model) -> Result<Run, MemoryError> {
+    let some = |text: String| (!text.is_empty()).then_some(text);
+    let findings: Findings = parse(&row.findings)?;
+    Ok(Run {
+        id: rows::id(&row.id)?,
+        routine: row.routine,
+        target: Target {
+            team: some(row.team),
+            user: some(row.user),
+        },
+        status: serde_json::from_value(row.status.into()).map_err(|error| damaged(&error))?,
+        cause: row.cause,
+        cursor: parse(&row.cursor)?,
+        done: row.done.unsigned_abs(),
+        total: row.total.unsigned_abs(),
+        findings,
+        started_at: row.started_at,
+        ended_at: row.ended_at,
+    })
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// An enumeration's word.
+fn word<T: Serialize>(value: &T) -> Result<String, MemoryError> {
+    let text = rows::json(value)?;
+    Ok(text.trim_matches('"').to_owned())
+}
+
+fn parse<T: DeserializeOwned>(text: &str) -> Result<T, MemoryError> {
+    serde_json::from_str(text).map_err(|error| damaged(&error))
+}
+
+fn damaged(error: &serde_json::Error) -> MemoryError {
+    MemoryError::Storage(format!("a run of a routine is damaged in the database: {error}"))
+}
