@@ -14,6 +14,7 @@ pub mod chat_wire;
 pub mod completions;
 pub mod conversations;
 pub mod documents;
+pub mod downtime;
 pub mod embeddings;
 pub mod error;
 pub mod feedback;

@@ -9,16 +9,19 @@ use habit_learning::few_shot::Banks;
 use habit_memory::clock::Clock;
 use habit_memory::consent::Consents;
 use habit_memory::context::Slot;
+use habit_memory::facts::Facts;
 use habit_memory::index::Index;
 use habit_memory::indexer::Indexer;
 use habit_memory::journal::Journal;
 use habit_memory::memories::Memories;
 use habit_memory::objects::Objects;
+use habit_memory::store::sea::Runs;
 use habit_memory::vector_stores::VectorStores;
 
 use crate::api::error::ApiError;
 use crate::api::responses::background::Background;
 use crate::config::Config;
+use crate::downtime::Downtime;
 use crate::engines::Engines;
 use crate::keys::KeyStore;
 use crate::library::Library;
@@ -43,6 +46,8 @@ pub struct App {
     pub running: Running,
     /// Teams' own models; `None` where nothing is kept (`habit worker`).
     pub variants: Option<Variants>,
+    /// The work for which nobody waits; `None` where nothing is kept.
+    pub downtime: Option<Downtime>,
     /// Responses that are made in the background.
     pub background: Background,
     /// Characters, presets and templates.
@@ -86,7 +91,11 @@ pub struct MemoryParts {
     pub index: Arc<dyn Index>,
     /// Responses, conversations and other small things of users.
     pub objects: Arc<dyn Objects>,
-    /// What is known of users, and what they do with it.
+    /// What is known of users.
+    pub facts: Arc<dyn Facts>,
+    /// What routines did in downtime.
+    pub runs: Runs,
+    /// What users do with what is known of them.
     pub memories: Memories,
     /// What users say of replies, and what came of it.
     pub curator: Curator,

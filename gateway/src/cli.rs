@@ -10,11 +10,13 @@ use figment::value::Value;
 use crate::config::{Config, ConfigError, Sources};
 
 mod bench;
+mod downtime;
 mod eval;
 mod memory;
 mod tune;
 
 pub use bench::{Bench, BenchProxy, BenchRecall, Cores, Through};
+pub use downtime::Downtime;
 pub use eval::{Eval, Learning};
 pub use memory::Memory;
 pub use tune::Tune;
@@ -88,6 +90,9 @@ pub enum Command {
     Memory(Memory),
     /// Serve memory as tools (MCP) on standard input and output; a running server has them at /mcp
     Mcp(Target),
+    /// Show, run and undo the work for which nobody waits
+    #[command(subcommand)]
+    Downtime(Downtime),
     /// List, fetch and add models
     #[command(subcommand)]
     Models(Models),

@@ -10,6 +10,7 @@ pub mod bench;
 pub mod chat;
 pub mod client;
 pub mod documents;
+pub mod downtime;
 pub mod eval;
 pub mod ingest;
 pub mod keys;
@@ -39,6 +40,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Documents(what) => documents::run(&common, what).await?,
         Command::Mcp(target) => mcp::run(&common, &target).await?,
         Command::Memory(what) => memory::run(&common, what).await?,
+        Command::Downtime(what) => downtime::run(&common, what).await?,
         Command::Models(what) => models::run(&common, what).await?,
         Command::Keys(what) => keys::run(&common, what).await?,
         Command::Reindex(target) => reindex::run(&common, target).await?,

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 mod auth;
 mod data;
+mod downtime;
 mod engine;
 mod learning;
 mod load;
@@ -21,6 +22,7 @@ mod upstreams;
 
 pub use auth::Auth;
 pub use data::Data;
+pub use downtime::Downtime;
 pub use engine::{Backend, Engine};
 pub use learning::Learning;
 pub use load::{ConfigError, Sources};
@@ -51,6 +53,8 @@ pub struct Config {
     pub memory: Memory,
     /// What users may say of replies, and what becomes of it.
     pub learning: Learning,
+    /// When the work is done for which nobody waits.
+    pub downtime: Downtime,
     /// How trained models come to serve.
     pub rollout: Rollout,
     /// Who may ask.
@@ -117,6 +121,7 @@ impl Config {
         }
         self.memory.check()?;
         self.learning.check()?;
+        self.downtime.check()?;
         self.rollout.check()?;
         if !self.auth.required && !self.server.bind.ip().is_loopback() {
             return Err(ConfigError::bad(

@@ -186,6 +186,7 @@ fn frozen(old: &Config, new: &Config) -> Vec<String> {
         ("engine", old.engine != new.engine),
         ("profiles", old.profiles != new.profiles),
         ("memory", old.memory != new.memory),
+        ("downtime", old.downtime != new.downtime),
         ("rollout", old.rollout != new.rollout),
         ("auth", old.auth != new.auth),
     ];

@@ -6,6 +6,7 @@
 //! - [`routes`] is the table of URLs; [`mod@http`] the stack that every request passes; [`api`] one endpoint family a
 //!   file.
 //! - [`turn`] is one chat turn as layers over an engine.
+//! - [`mod@downtime`] is the work for which nobody waits.
 //! - [`mcp`] gives memory to other programs as tools.
 //!
 //! To add an endpoint: write a handler with `#[utoipa::path]` in a file of `api/`, name it in [`routes`], give it a
@@ -17,6 +18,7 @@ pub mod auth;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod downtime;
 pub mod engines;
 pub mod http;
 pub mod keys;

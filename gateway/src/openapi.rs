@@ -46,6 +46,10 @@ pub(crate) fn head() -> OpenApi {
             "learning",
             "What users say of replies, what was learnt from it, and how to undo it.",
         ),
+        (
+            "downtime",
+            "The work for which nobody waits: shown, run, explained and taken back; for admin keys.",
+        ),
         ("administration", "Keys of a team, and the index; for admin keys."),
         (
             "webui",

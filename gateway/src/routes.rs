@@ -9,8 +9,8 @@ use utoipa_axum::routes;
 
 use crate::api::error::ApiError;
 use crate::api::{
-    admin, chat, completions, conversations, documents, embeddings, feedback, files, health, keys, learning, loading,
-    memories, messages, models, rerank, responses, tokenize, turns, vector_stores, webui,
+    admin, chat, completions, conversations, documents, downtime, embeddings, feedback, files, health, keys, learning,
+    loading, memories, messages, models, rerank, responses, tokenize, turns, vector_stores, webui,
 };
 use crate::app::App;
 use crate::{http as stack, mcp, openapi};
@@ -116,6 +116,13 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(keys::revoke))
         .routes(routes!(keys::reindex))
         .routes(routes!(admin::queue))
+        .routes(routes!(downtime::status))
+        .routes(routes!(downtime::run))
+        .routes(routes!(downtime::runs))
+        .routes(routes!(downtime::get))
+        .routes(routes!(downtime::cancel))
+        .routes(routes!(downtime::resume))
+        .routes(routes!(downtime::undo))
         .routes(routes!(admin::reload))
         .routes(routes!(webui::encode))
         .routes(routes!(webui::decode))

@@ -105,8 +105,11 @@ impl Reply {
 
 impl Default for TestAppBuilder {
     fn default() -> Self {
+        let mut config = Config::default();
+        // Clocks of tests jump, and nothing is to be done of itself in the middle of one.
+        config.downtime.on = false;
         Self {
-            config: Config::default(),
+            config,
             fleet: Arc::new(Fleet::new(vec![Arc::new(Scripted::default())])),
             loader: None,
             journal: Arc::new(RamJournal::default()),
@@ -221,6 +224,7 @@ impl TestAppBuilder {
             consents: Arc::new(database.consents()),
             ledger: Arc::new(SeaLedger::new(database.guest())),
             rollouts,
+            runs: database.runs(),
             journal: if self.on_disk { Arc::new(database) } else { self.journal },
             index,
             objects,

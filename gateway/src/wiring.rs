@@ -24,8 +24,9 @@ use habit_memory::indexer::Indexer;
 use habit_memory::journal::Journal;
 use habit_memory::memories::{self, Memories};
 use habit_memory::objects::{self, Objects};
+use habit_memory::routines::{self, Runner};
 use habit_memory::store::lance::LanceIndex;
-use habit_memory::store::sea::SeaJournal;
+use habit_memory::store::sea::{Runs, SeaJournal};
 use habit_memory::store::shelves::{Lexicon, Shelves};
 use habit_memory::vector_stores::{self, VectorStores};
 
@@ -35,6 +36,8 @@ use self::own::Own;
 use crate::api::responses::background::Background;
 use crate::app::{App, MemoryParts};
 use crate::config::{self, Config};
+use crate::downtime::traffic::Turns;
+use crate::downtime::{Downtime, DowntimeParts};
 use crate::engines::Engines;
 use crate::keys::KeyStore;
 use crate::library::Library;
@@ -94,6 +97,8 @@ pub struct Remembering {
     pub ledger: Arc<dyn Ledger>,
     /// Which model serves which team.
     pub rollouts: Rollouts,
+    /// What routines did in downtime.
+    pub runs: Runs,
     /// Text to vectors.
     pub embedder: Arc<dyn Embedder>,
 }
@@ -138,6 +143,7 @@ pub async fn build(
             consents: Arc::new(journal.consents()),
             ledger: Arc::new(SeaLedger::new(journal.guest())),
             rollouts: rollouts(&journal, &clock).await?,
+            runs: journal.runs(),
             journal: Arc::new(journal),
             index,
             embedder,
@@ -195,6 +201,12 @@ pub fn assemble(config: Config, backends: Backends) -> App {
     }
     let memory = memory.map(|memory| remember(&config, memory, &clock, &lifecycle));
     let running = Running::default();
+    let downtime = memory.as_ref().map(|memory| {
+        let parts = downtime_parts(&config, memory, variants.clone(), &running, (&clock, &lifecycle));
+        let downtime = Downtime::new(parts);
+        drop(lifecycle.spawn(downtime.clone().work()));
+        downtime
+    });
     let turns = stack::build(Stack {
         running: running.clone(),
         variants: variants.clone(),
@@ -211,6 +223,7 @@ pub fn assemble(config: Config, backends: Backends) -> App {
         turns,
         running,
         variants,
+        downtime,
         background: Background::default(),
         library,
         loader,
@@ -226,6 +239,43 @@ async fn rollouts(journal: &SeaJournal, clock: &Arc<dyn Clock>) -> anyhow::Resul
     let rollouts = Rollouts::new(journal.connection(), Arc::clone(clock));
     rollouts.refresh().await?;
     Ok(rollouts)
+}
+
+/// What is done in downtime, and when.
+fn downtime_parts(
+    config: &Config,
+    memory: &MemoryParts,
+    variants: Option<Variants>,
+    running: &Running,
+    (clock, lifecycle): (&Arc<dyn Clock>, &Lifecycle),
+) -> DowntimeParts {
+    let routines = routines::memory(&routines::Parts {
+        journal: Arc::clone(&memory.journal),
+        index: Arc::clone(&memory.index),
+        indexer: memory.indexer.clone(),
+        facts: Arc::clone(&memory.facts),
+        memories: memory.memories.clone(),
+        objects: Arc::clone(&memory.objects),
+        expiry: Arc::new(memory.stores.clone()),
+        runs: memory.runs.clone(),
+        clock: Arc::clone(clock),
+        learns: config.memory.learn,
+    });
+    // A data directory has one process at a time.
+    let folder = config.data_dir().unwrap_or_default();
+    let host = sysinfo::System::host_name().unwrap_or_default();
+    DowntimeParts {
+        holder: format!("{host}:{}", folder.display()),
+        runner: Runner::new(memory.runs.clone(), routines, Arc::clone(clock)),
+        journal: Arc::clone(&memory.journal),
+        facts: Arc::clone(&memory.facts),
+        traffic: Turns::new(running.clone(), memory.indexer.clone()),
+        variants,
+        config: config.downtime.clone(),
+        rollout: config.rollout.clone(),
+        clock: Arc::clone(clock),
+        stop: lifecycle.soft().clone(),
+    }
 }
 
 /// Reads the index into memory, so that the first question of everyone is as quick as the next.
@@ -309,6 +359,7 @@ fn remember(config: &Config, memory: Remembering, clock: &Arc<dyn Clock>, lifecy
         facts,
         consents,
         ledger,
+        runs,
         embedder,
         ..
     } = memory;
@@ -382,7 +433,7 @@ fn remember(config: &Config, memory: Remembering, clock: &Arc<dyn Clock>, lifecy
             config.memory.persistent,
         ),
         slot(
-            Arc::new(KnownFacts::new(facts, i(), wake(), options())),
+            Arc::new(KnownFacts::new(Arc::clone(&facts), i(), wake(), options())),
             config.memory.facts,
         ),
         slot(context::inference(j(), i(), wake(), options()), config.memory.inference),
@@ -391,6 +442,8 @@ fn remember(config: &Config, memory: Remembering, clock: &Arc<dyn Clock>, lifecy
         journal,
         index,
         objects,
+        facts,
+        runs,
         memories,
         banks: Banks::new(curator.clone(), Arc::clone(&embedder)),
         curator,

@@ -188,6 +188,7 @@ pub async fn give(
         implicit: body.signal,
     };
     let feedback = curator(&app)?.submit(&caller.scope, turn, given).await?;
+    weigh(&app, &caller, &feedback).await;
     Ok(Json(feedback.into()))
 }
 
@@ -322,6 +323,35 @@ pub async fn of_the_reply_before(
         let message = "there is no recorded reply before this request: send its history, or name its conversation";
         return Err(ApiError::invalid(message, Some(param)));
     };
-    curator(app)?.submit(&caller.scope, before, given).await?;
+    let feedback = curator(app)?.submit(&caller.scope, before, given).await?;
+    weigh(app, caller, &feedback).await;
     Ok(())
+}
+
+/// What was said of a reply counts for or against the model that gave it, where the team's models are compared.
+async fn weigh(app: &App, caller: &Caller, feedback: &Feedback) {
+    let (Some(variants), Some(reward)) = (&app.variants, reward(&feedback.given)) else {
+        return;
+    };
+    let Ok(memory) = app.memory() else { return };
+    let turn = memory.journal.turn(&caller.scope, feedback.turn).await;
+    let noted = match turn {
+        Ok(Some(turn)) => variants.heard(&turn, reward).await.map_err(|error| error.to_string()),
+        Ok(None) => Ok(()),
+        Err(error) => Err(error.to_string()),
+    };
+    if let Err(error) = noted {
+        tracing::warn!("feedback is kept, but does not count in the trial of a model: {error}");
+    }
+}
+
+/// How good a reply was, 0 to 1, by what a user said outright; what a client only noticed says too little.
+fn reward(given: &Given) -> Option<f64> {
+    let thumb = given.thumb.map(|thumb| match thumb {
+        Thumb::Up => 1.0,
+        Thumb::Down => 0.0,
+    });
+    // Who writes what it should have been did not like what it was.
+    let corrected = given.correction.is_some().then_some(0.0);
+    given.score.map(f64::from).or(thumb).or(corrected)
 }

@@ -62,6 +62,7 @@ impl Service<Turn> for Route {
         let engine = Arc::clone(&self.engine);
         let running = self.running.clone();
         let variants = self.variants.clone();
+        let coming = running.coming();
         Box::pin(async move {
             let mut request = turn.request;
             request.model = resolve(&*engine, &request.model);
@@ -87,6 +88,7 @@ impl Service<Turn> for Route {
                 None => engine.chat(request).await?,
             };
             let deltas = running.watch(&turn.scope, turn.id, deltas, bill);
+            drop(coming);
             Ok(Reply { deltas, trace })
         })
     }

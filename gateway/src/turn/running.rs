@@ -2,6 +2,7 @@
 //! ended it, with what there is of it.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::StreamExt;
@@ -14,6 +15,18 @@ use uuid::Uuid;
 #[derive(Clone, Default)]
 pub struct Running {
     replies: Arc<Mutex<HashMap<Uuid, Entry>>>,
+    begun: Arc<AtomicU64>,
+    /// Turns whose engine was not asked yet, or has not begun to answer.
+    coming: Arc<AtomicU64>,
+}
+
+/// A turn on its way to its engine, until it is dropped.
+pub struct Coming(Arc<AtomicU64>);
+
+impl Drop for Coming {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 struct Entry {
@@ -85,6 +98,26 @@ impl Running {
             }
         };
         stream.boxed()
+    }
+
+    /// How many turns came, ever.
+    #[must_use]
+    pub fn begun(&self) -> u64 {
+        self.begun.load(Ordering::SeqCst)
+    }
+
+    /// Whether a reply is being made, or about to be.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.coming.load(Ordering::SeqCst) > 0 || !self.lock().is_empty()
+    }
+
+    /// A turn comes that will ask an engine.
+    #[must_use]
+    pub fn coming(&self) -> Coming {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        self.coming.fetch_add(1, Ordering::SeqCst);
+        Coming(Arc::clone(&self.coming))
     }
 
     /// Stops all replies of this user; how many there were.

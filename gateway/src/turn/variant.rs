@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use habit_engine::Engine;
 use habit_learning::rollout::choice::lot;
-use habit_learning::rollout::{Arm, Policy, Rollouts, State};
+use habit_learning::rollout::{Arm, Outcome, Policy, RolloutError, Rollouts, State};
 use habit_memory::Scope;
 use habit_memory::clock::Clock;
-use habit_memory::interaction::Variant;
+use habit_memory::interaction::{Interaction, Variant};
 use uuid::Uuid;
 
 use crate::config;
@@ -124,6 +124,36 @@ impl Variants {
                 engine: None,
             },
         })
+    }
+
+    /// Notes how good a recorded turn was, 0 to 1, where there was a choice of how to answer it. A trial may end with it.
+    ///
+    /// # Errors
+    /// [`RolloutError`].
+    pub async fn heard(&self, turn: &Interaction, reward: f64) -> Result<(), RolloutError> {
+        let Some(variant) = &turn.lookup.variant else {
+            return Ok(());
+        };
+        // One that was not drawn by chance says nothing of how the others would have done.
+        if variant.note.is_some() {
+            return Ok(());
+        }
+        let outcome = Outcome {
+            turn: turn.id,
+            user: turn.scope.user().to_owned(),
+            arm: if variant.model.is_some() {
+                Arm::Adapter
+            } else {
+                Arm::Base
+            },
+            model: variant.model,
+            reward,
+        };
+        let team = turn.scope.team();
+        if let Some(entry) = self.rollouts().observe(team, &outcome).await? {
+            tracing::info!(team, model = %entry.model, "{}; {}", entry.what, entry.why.join("; "));
+        }
+        Ok(())
     }
 
     /// Loads what serves, before anyone asks; for as many as there is room.

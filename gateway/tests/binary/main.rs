@@ -7,6 +7,7 @@ mod chat_command;
 mod crash;
 mod crash_files;
 mod documents;
+mod downtime;
 mod engine_room;
 mod folders;
 mod mcp;

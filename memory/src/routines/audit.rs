@@ -130,9 +130,11 @@ impl Routine for Audit {
         let (turns, next) = page(&*self.parts.journal, &scope, cursor).await?;
         let Some(findings) = self.look(target, &turns, cursor.is_null()) else {
             // The process that saw the newer ones is gone, with what it counted by.
-            return Err(MemoryError::Storage(
-                "the look was cut short; it is done anew next time".to_owned(),
-            ));
+            return Ok(Step {
+                next: Some(Value::Null),
+                afresh: true,
+                ..Step::default()
+            });
         };
         Ok(Step {
             next: Some(next.unwrap_or_else(|| FACTS.into())),

@@ -113,6 +113,9 @@ impl Runner {
         self.runs.intend(run.id, &step.changes, self.clock.now_ms()).await?;
         self.make(&*routine, run, &step.changes).await?;
         let now = self.clock.now_ms();
+        if step.afresh {
+            (run.done, run.findings) = (0, super::Findings::default());
+        }
         run.done = run.done.saturating_add(step.done);
         run.total = run.total.max(run.done);
         run.findings.take(step.findings);
@@ -154,22 +157,37 @@ impl Runner {
         self.runs.put(run, self.clock.now_ms()).await
     }
 
+    /// Writes down that a run is to be taken back.
+    ///
+    /// # Errors
+    /// [`MemoryError::BadRequest`] if it is under way, or was taken back.
+    pub async fn ask_undo(&self, run: &mut Run) -> Result<(), MemoryError> {
+        let message = match run.status {
+            Status::Waiting | Status::Running => "the run is under way; cancel it first, then undo it",
+            Status::Undone => "the run was undone already",
+            Status::Cancelled | Status::Failed | Status::Finished | Status::Undoing => {
+                run.status = Status::Undoing;
+                run.ended_at = None;
+                return self.runs.put(run, self.clock.now_ms()).await;
+            }
+        };
+        Err(MemoryError::BadRequest(message.to_owned()))
+    }
+
     /// Takes back all that a run changed, the last first. Done again after a crash, it goes on.
     ///
     /// # Errors
-    /// [`MemoryError::BadRequest`] if the run is under way; [`MemoryError`].
-    pub async fn undo(&self, run: &mut Run) -> Result<u64, MemoryError> {
-        if matches!(run.status, Status::Waiting | Status::Running) {
-            let message = "the run is under way; cancel it first, then undo it".to_owned();
-            return Err(MemoryError::BadRequest(message));
-        }
+    /// As [`Runner::ask_undo`]; [`MemoryError`].
+    pub async fn undo(&self, run: &mut Run, pace: &mut Pace) -> Result<u64, MemoryError> {
         let routine = Arc::clone(self.routine(&run.routine)?);
-        run.status = Status::Undoing;
-        self.runs.put(run, self.clock.now_ms()).await?;
+        self.ask_undo(run).await?;
         let mut undone = 0;
         // What was written down and perhaps not made is undone as well.
         for status in [INTENDED, MADE] {
             loop {
+                if !pace.ready().await {
+                    return Ok(undone);
+                }
                 let mut made = self.runs.changes(run.id, Some(status), u64::from(u32::MAX)).await?;
                 let first = made
                     .len()

@@ -1,6 +1,8 @@
 //! Runs of routines in the journal's database, what they changed, and leases: [`Runs`]. Each write is one statement, so it
 //! is there whole or not at all.
 
+use std::collections::HashMap;
+
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
     ColumnTrait, Condition, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
@@ -117,19 +119,27 @@ impl Runs {
         rows.into_iter().map(read).collect()
     }
 
-    /// When a routine was last begun for a target by itself or by hand, in Unix milliseconds.
+    /// When each routine was last begun for each target, in Unix milliseconds.
     ///
     /// # Errors
     /// [`MemoryError::Storage`].
-    pub async fn last(&self, routine: &str, target: &Target) -> Result<Option<i64>, MemoryError> {
+    pub async fn latest(&self) -> Result<HashMap<(String, Target), i64>, MemoryError> {
+        use downtime_run::Column;
         let query = downtime_run::Entity::find()
-            .filter(downtime_run::Column::Routine.eq(routine))
-            .filter(downtime_run::Column::Team.eq(target.team.clone().unwrap_or_default()))
-            .filter(downtime_run::Column::User.eq(target.user.clone().unwrap_or_default()))
-            .order_by_desc(downtime_run::Column::Id)
-            .limit(1);
-        let row = query.one(&self.database).await.map_err(explain)?;
-        Ok(row.map(|row| row.started_at))
+            .select_only()
+            .columns([Column::Routine, Column::Team, Column::User])
+            .column_as(Column::StartedAt.max(), "latest")
+            .group_by(Column::Routine)
+            .group_by(Column::Team)
+            .group_by(Column::User)
+            .into_tuple::<(String, String, String, i64)>();
+        let rows = query.all(&self.database).await.map_err(explain)?.into_iter();
+        let some = |text: String| (!text.is_empty()).then_some(text);
+        let one = |(routine, team, user, at)| {
+            let (team, user) = (some(team), some(user));
+            ((routine, Target { team, user }), at)
+        };
+        Ok(rows.map(one).collect())
     }
 
     /// Writes down what is to be changed.

@@ -1,15 +1,8 @@
 //! Models that were trained for a team: who gets them, how many of the requests, and that nobody waits or loses a reply
 //! while they come and go.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "what can go wrong here fails the test"
-)]
-
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -23,6 +16,8 @@ use habit_learning::rollout::{Rollouts, TeamModel};
 use habit_memory::clock::Clock;
 use http::StatusCode;
 use serde_json::json;
+
+use crate::Hand;
 
 const CHAT: &str = "/v1/chat/completions";
 
@@ -45,16 +40,6 @@ impl Load for Doubles {
 
     fn ready(&self) -> anyhow::Result<Vec<String>> {
         Ok(Vec::new())
-    }
-}
-
-/// Stands still until it is moved.
-#[derive(Default)]
-struct Hand(AtomicI64);
-
-impl Clock for Hand {
-    fn now_ms(&self) -> i64 {
-        self.0.load(Ordering::SeqCst)
     }
 }
 
