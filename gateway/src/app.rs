@@ -6,6 +6,7 @@ use axum::extract::FromRef;
 use habit_engine::{Embedder, Engine};
 use habit_learning::curator::Curator;
 use habit_learning::few_shot::Banks;
+use habit_learning::rollout::Rollouts;
 use habit_memory::clock::Clock;
 use habit_memory::consent::Consents;
 use habit_memory::context::Slot;
@@ -93,6 +94,8 @@ pub struct MemoryParts {
     pub objects: Arc<dyn Objects>,
     /// What is known of users.
     pub facts: Arc<dyn Facts>,
+    /// Which models and settings serve which team.
+    pub rollouts: Rollouts,
     /// What routines did in downtime.
     pub runs: Runs,
     /// What users do with what is known of them.

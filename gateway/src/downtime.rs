@@ -22,6 +22,7 @@ use crate::turn::variant::Variants;
 pub mod due;
 pub mod learn;
 pub mod traffic;
+pub mod tune;
 
 use self::traffic::Traffic;
 

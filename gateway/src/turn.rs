@@ -19,6 +19,7 @@ use crate::keys::Meter;
 pub mod assemble;
 pub mod context;
 pub mod few_shot;
+pub mod knobs;
 pub mod overflow;
 pub mod record;
 pub mod reply;

@@ -37,6 +37,7 @@ use crate::api::responses::background::Background;
 use crate::app::{App, MemoryParts};
 use crate::config::{self, Config};
 use crate::downtime::traffic::Turns;
+use crate::downtime::tune::{Tune, TuneParts};
 use crate::downtime::{Downtime, DowntimeParts};
 use crate::engines::Engines;
 use crate::keys::KeyStore;
@@ -47,7 +48,7 @@ use crate::tuned::Tuned;
 use crate::turn::running::Running;
 use crate::turn::stack::{self, Stack};
 use crate::turn::variant::{VariantParts, Variants};
-use crate::turn::{assemble, context as context_layer, few_shot, overflow, record};
+use crate::turn::{assemble, context as context_layer, few_shot, knobs, overflow, record};
 
 mod own;
 pub mod upstream;
@@ -203,7 +204,7 @@ pub fn assemble(config: Config, backends: Backends) -> App {
     let running = Running::default();
     let downtime = memory.as_ref().map(|memory| {
         let parts = downtime_parts(&config, memory, variants.clone(), &running, (&clock, &lifecycle));
-        let downtime = Downtime::new(parts);
+        let downtime = Downtime::new(with_tuning(parts, &config, memory, &engine));
         drop(lifecycle.spawn(downtime.clone().work()));
         downtime
     });
@@ -278,6 +279,23 @@ fn downtime_parts(
     }
 }
 
+/// With the search for better settings of memory.
+fn with_tuning(parts: DowntimeParts, config: &Config, memory: &MemoryParts, engine: &Arc<dyn Engine>) -> DowntimeParts {
+    let tune = Tune::new(TuneParts {
+        curator: memory.curator.clone(),
+        min_users: config.learning.min_users,
+        rollouts: memory.rollouts.clone(),
+        engine: Arc::clone(engine),
+        slots: Arc::clone(&memory.slots),
+        tokens: config.memory.tokens,
+        embedder: Arc::clone(&memory.embedder),
+    });
+    DowntimeParts {
+        runner: parts.runner.with(Arc::new(tune)),
+        ..parts
+    }
+}
+
 /// Reads the index into memory, so that the first question of everyone is as quick as the next.
 async fn hold(index: Arc<dyn Index>, stop: CancellationToken) {
     if let Some(Err(error)) = stop.run_until_cancelled(index.hold()).await {
@@ -317,7 +335,9 @@ fn layers(config: &Config, memory: &MemoryParts, engines: &Engines, lifecycle: &
         lifecycle: lifecycle.clone(),
     });
     let may_leave: Arc<dyn Fn(&str) -> bool + Send + Sync> = Arc::new(move |model| fleet.may_see_memory(model));
+    let knobs = knobs::of(&memory.rollouts);
     let context = context_layer::layer(context_parts(config, memory, Arc::clone(&may_leave)));
+    let context = context.with_knobs(Arc::clone(&knobs));
     let few_shot = few_shot::layer(few_shot::FewShotParts {
         banks: memory.banks.clone(),
         embedder: Arc::clone(&memory.embedder),
@@ -339,6 +359,7 @@ fn layers(config: &Config, memory: &MemoryParts, engines: &Engines, lifecycle: &
         engine: Arc::clone(&engine),
         memory_tokens: config.memory.tokens,
     });
+    let assemble = assemble.with_knobs(knobs);
     Stack {
         record: Some(record),
         overflow,
@@ -359,9 +380,9 @@ fn remember(config: &Config, memory: Remembering, clock: &Arc<dyn Clock>, lifecy
         facts,
         consents,
         ledger,
+        rollouts,
         runs,
         embedder,
-        ..
     } = memory;
     let (indexer, task) = Indexer::spawn_with_facts(
         Arc::clone(&journal),
@@ -443,6 +464,7 @@ fn remember(config: &Config, memory: Remembering, clock: &Arc<dyn Clock>, lifecy
         index,
         objects,
         facts,
+        rollouts,
         runs,
         memories,
         banks: Banks::new(curator.clone(), Arc::clone(&embedder)),

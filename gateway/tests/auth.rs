@@ -7,7 +7,7 @@ use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
 /// Every route that needs a key, with a method that it answers.
-const ROUTES: [(&str, &str); 95] = [
+const ROUTES: [(&str, &str); 102] = [
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/responses"),
     ("GET", "/v1/responses/resp_0"),
@@ -82,6 +82,13 @@ const ROUTES: [(&str, &str); 95] = [
     ("DELETE", "/v1/keys/0123456789abcdef"),
     ("POST", "/v1/reindex"),
     ("GET", "/v1/admin/queue"),
+    ("GET", "/v1/downtime"),
+    ("POST", "/v1/downtime/run"),
+    ("GET", "/v1/downtime/runs"),
+    ("GET", "/v1/downtime/runs/018f0000-0000-7000-8000-000000000000"),
+    ("POST", "/v1/downtime/runs/018f0000-0000-7000-8000-000000000000/cancel"),
+    ("POST", "/v1/downtime/runs/018f0000-0000-7000-8000-000000000000/resume"),
+    ("POST", "/v1/downtime/runs/018f0000-0000-7000-8000-000000000000/undo"),
     ("POST", "/v1/admin/reload"),
     ("GET", "/v1/admin/models"),
     ("POST", "/v1/admin/models"),
@@ -238,6 +245,9 @@ async fn administration_needs_an_admin() {
         ("GET", "/v1/keys"),
         ("DELETE", "/v1/keys/0123456789abcdef"),
         ("POST", "/v1/reindex"),
+        ("GET", "/v1/downtime"),
+        ("GET", "/v1/downtime/runs"),
+        ("POST", "/v1/downtime/run"),
     ] {
         let reply = test
             .call(

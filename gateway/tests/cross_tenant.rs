@@ -257,6 +257,31 @@ async fn feedback_is_its_users_own() {
 }
 
 #[tokio::test]
+async fn runs_of_downtime_are_the_teams_own() {
+    let world = world().await;
+    let body = json!({"routine": "audit"});
+    let asked = world.test.post("/v1/downtime/run", &world.ann, &body).await.json();
+    let run = asked["data"][0]["id"].as_str().unwrap();
+    let other = &world.strangers[0];
+    for path in ["/v1/downtime", "/v1/downtime/runs"] {
+        let text = world.test.get(path, other).await.text();
+        assert!(!text.contains(run) && !text.contains("acme"), "{path}: {text}");
+    }
+    let path = format!("/v1/downtime/runs/{run}");
+    assert_eq!(world.test.get(&path, other).await.status, StatusCode::NOT_FOUND);
+    for act in ["cancel", "resume", "undo"] {
+        let refused = world.test.post(&format!("{path}/{act}"), other, &json!({})).await;
+        assert_eq!(refused.status, StatusCode::NOT_FOUND, "{act}: {}", refused.text());
+    }
+    let theirs = world
+        .test
+        .post("/v1/downtime/run", other, &json!({"user": "ann"}))
+        .await
+        .text();
+    assert!(!theirs.contains("acme"), "{theirs}");
+}
+
+#[tokio::test]
 async fn models_and_health_say_nothing_of_anyone() {
     let world = world().await;
     for (path, key) in [

@@ -22,3 +22,4 @@ pub mod score;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod trainer;
+pub mod tune;

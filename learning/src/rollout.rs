@@ -13,6 +13,8 @@ use sea_orm::sea_query::{Expr, OnConflict};
 use sea_orm::{ColumnTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
+use crate::tune::Knobs;
+
 pub mod choice;
 mod row;
 pub mod state;
@@ -150,6 +152,17 @@ impl Rollouts {
     /// [`RolloutError`].
     pub async fn withdraw(&self, team: &str, model: Uuid, why: &str) -> Result<Entry, RolloutError> {
         self.change(team, |state, now| state.withdraw(model, why, now)).await
+    }
+
+    /// Lets other settings of memory serve a team; `None` is what is configured. Setting what is set changes nothing.
+    ///
+    /// # Errors
+    /// [`RolloutError::Storage`].
+    pub async fn tune(&self, team: &str, knobs: Option<Knobs>, why: &str) -> Result<Option<Entry>, RolloutError> {
+        self.change(team, |state, now| {
+            Ok((state.knobs != knobs).then(|| state.tune(knobs, why, now)))
+        })
+        .await
     }
 
     /// Notes how a turn fared that was answered in a certain way. A canary that does worse beyond doubt is rolled back;

@@ -212,8 +212,12 @@ async fn answer(model: &Model, example: &Example) -> Result<(String, bool), Scor
     }
 }
 
-/// The gold answer's negative log-likelihood in nats a token, with the token that ends it.
-async fn likelihood(model: &Model, example: &Example) -> Result<Option<f64>, ScoreError> {
+/// The gold answer's negative log-likelihood in nats a token, with the token that ends it; `None` where the engine gives no
+/// probabilities of prompts, or the prompt does not fit.
+///
+/// # Errors
+/// [`ScoreError`].
+pub async fn likelihood(model: &Model, example: &Example) -> Result<Option<f64>, ScoreError> {
     let Some((prompt, answer)) = model
         .engine
         .token_counter(&model.name)

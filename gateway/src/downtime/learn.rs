@@ -52,7 +52,7 @@ impl Learn {
     }
 }
 
-fn team(target: &Target) -> Result<&str, MemoryError> {
+pub(super) fn team(target: &Target) -> Result<&str, MemoryError> {
     let none = || MemoryError::BadRequest("learning is done for one team at a time".to_owned());
     target.team.as_deref().ok_or_else(none)
 }

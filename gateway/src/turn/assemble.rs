@@ -13,6 +13,7 @@ use habit_memory::assembly::{Budget, assemble};
 use habit_memory::passage::Passage;
 use tower::{Layer, Service};
 
+use super::knobs::KnobsOf;
 use super::{Reply, Turn, TurnError, reply_tokens};
 
 /// What the layer needs.
@@ -28,12 +29,22 @@ pub struct AssembleParts {
 #[derive(Clone)]
 pub struct AssembleLayer {
     parts: AssembleParts,
+    knobs: Option<KnobsOf>,
+}
+
+impl AssembleLayer {
+    /// With what was found to suit teams.
+    #[must_use]
+    pub fn with_knobs(self, knobs: KnobsOf) -> Self {
+        let knobs = Some(knobs);
+        Self { knobs, ..self }
+    }
 }
 
 /// A layer over these parts.
 #[must_use]
 pub fn layer(parts: AssembleParts) -> AssembleLayer {
-    AssembleLayer { parts }
+    AssembleLayer { parts, knobs: None }
 }
 
 impl<S> Layer<S> for AssembleLayer {
@@ -43,6 +54,7 @@ impl<S> Layer<S> for AssembleLayer {
         Assemble {
             inner,
             parts: self.parts.clone(),
+            knobs: self.knobs.clone(),
         }
     }
 }
@@ -52,6 +64,7 @@ impl<S> Layer<S> for AssembleLayer {
 pub struct Assemble<S> {
     inner: S,
     parts: AssembleParts,
+    knobs: Option<KnobsOf>,
 }
 
 impl<S> Service<Turn> for Assemble<S>
@@ -68,7 +81,9 @@ where
     }
 
     fn call(&mut self, mut turn: Turn) -> Self::Future {
-        let injected = self.parts.fit(&mut turn);
+        let knobs = self.knobs.as_ref().and_then(|knobs| knobs(turn.scope.team()));
+        let tokens = knobs.map_or(self.parts.memory_tokens, |knobs| knobs.tokens);
+        let injected = self.parts.fit(&mut turn, tokens);
         let reply = self.inner.call(turn);
         Box::pin(async move {
             let mut reply = reply.await?;
@@ -80,7 +95,7 @@ where
 
 impl AssembleParts {
     /// Puts what fits into the turn's messages and says what that is.
-    fn fit(&self, turn: &mut Turn) -> Vec<Passage> {
+    fn fit(&self, turn: &mut Turn, memory_tokens: usize) -> Vec<Passage> {
         let passages = std::mem::take(&mut turn.passages);
         if passages.is_empty() {
             return Vec::new();
@@ -96,7 +111,7 @@ impl AssembleParts {
         let budget = Budget {
             context_window: window.saturating_sub(beside),
             reply_tokens: reply_tokens(&turn.request, window),
-            memory_tokens: self.memory_tokens,
+            memory_tokens,
         };
         match assemble(&turn.request.messages, passages, &budget, &*counter) {
             Ok(assembled) => {

@@ -13,6 +13,7 @@ use habit_engine::{Embedder, EngineError, Role};
 use habit_memory::context::{Gathered, Request, Slot, SourceReport, gather};
 use tower::{Layer, Service};
 
+use super::knobs::{self, KnobsOf};
 use super::{Reply, Turn, TurnError};
 
 /// How much of the last user message is looked for, in characters. The default embedder reads 256 tokens, which is
@@ -39,12 +40,22 @@ pub struct ContextParts {
 #[derive(Clone)]
 pub struct ContextLayer {
     parts: ContextParts,
+    knobs: Option<KnobsOf>,
+}
+
+impl ContextLayer {
+    /// With what was found to suit teams.
+    #[must_use]
+    pub fn with_knobs(self, knobs: KnobsOf) -> Self {
+        let knobs = Some(knobs);
+        Self { knobs, ..self }
+    }
 }
 
 /// A layer over these parts.
 #[must_use]
 pub fn layer(parts: ContextParts) -> ContextLayer {
-    ContextLayer { parts }
+    ContextLayer { parts, knobs: None }
 }
 
 impl<S> Layer<S> for ContextLayer {
@@ -54,6 +65,7 @@ impl<S> Layer<S> for ContextLayer {
         GatherContext {
             inner,
             parts: self.parts.clone(),
+            knobs: self.knobs.clone(),
         }
     }
 }
@@ -63,6 +75,7 @@ impl<S> Layer<S> for ContextLayer {
 pub struct GatherContext<S> {
     inner: S,
     parts: ContextParts,
+    knobs: Option<KnobsOf>,
 }
 
 impl<S> Service<Turn> for GatherContext<S>
@@ -82,7 +95,10 @@ where
         // The service that was polled ready is the one that is called; the clone takes its place.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let parts = self.parts.clone();
+        let mut parts = self.parts.clone();
+        if let Some(knobs) = self.knobs.as_ref().and_then(|knobs| knobs(turn.scope.team())) {
+            parts.slots = knobs::slots(&parts.slots, &knobs).into();
+        }
         Box::pin(async move {
             let (Gathered { passages, reports }, words_alone) = parts.look_up(&turn).await?;
             turn.passages.extend(passages);

@@ -197,3 +197,40 @@ async fn only_so_many_models_are_loaded_and_two_teams_do_not_make_them_come_and_
     assert_eq!(variants.loaded(), [second.id]);
     assert_eq!(world.says(&ann).await, "base");
 }
+
+#[tokio::test]
+async fn what_users_say_of_a_bad_canary_ends_its_trial() {
+    let world = world(2).await;
+    let users = [
+        world.test.key("a", "ann").await,
+        world.test.key("a", "bob").await,
+        world.test.key("a", "eve").await,
+    ];
+    let model = TeamModel::new("base", "worse", 0);
+    world.rollouts().offer("a", &model).await.unwrap();
+    world.rollouts().canary("a", model.id, 0.5).await.unwrap();
+    world.until(&users[0], "worse").await;
+    let mut asked = 0;
+    while world.rollouts().state("a").canary.is_some() {
+        asked += 1;
+        assert!(
+            asked < 300,
+            "nobody noticed: {}",
+            world.rollouts().state("a").canary.clone().unwrap().summary()
+        );
+        let key = &users[asked % users.len()];
+        let reply = world.ask(key, "base").await;
+        let turn = reply.headers["x-habit-turn"].to_str().unwrap();
+        let thumb = if said(&reply) == "worse" { "down" } else { "up" };
+        let given = world
+            .test
+            .post("/v1/feedback", key, &json!({"turn": turn, "thumb": thumb}))
+            .await;
+        assert_eq!(given.status, StatusCode::OK, "{}", given.text());
+    }
+    assert!(asked > 6, "{asked} turns prove nothing");
+    assert_eq!(world.says(&users[0]).await, "base");
+    let state = world.rollouts().state("a");
+    let last = state.history.last().unwrap();
+    assert!(last.why[0].contains("does worse") && !last.undo.is_empty(), "{last:?}");
+}

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::RolloutError;
 use super::choice::{Arm, Arms};
 use super::watch::{self, Seen, Verdict};
+use crate::tune::Knobs;
 
 /// Entries that are kept, newest last: years of weekly runs.
 const HISTORY: usize = 500;
@@ -123,6 +124,8 @@ pub enum Event {
     RolledBack,
     /// A model is gone for good.
     Withdrawn,
+    /// Other settings of memory serve; no model changed.
+    Tuned,
 }
 
 /// One entry of the history, for people.
@@ -134,7 +137,7 @@ pub struct Entry {
     pub at: i64,
     /// What happened.
     pub event: Event,
-    /// To which model.
+    /// To which model; the nil id where it is none.
     pub model: Uuid,
     /// What changed.
     pub what: String,
@@ -158,6 +161,8 @@ pub struct State {
     pub before: Vec<Option<Uuid>>,
     /// The one on trial.
     pub canary: Option<Canary>,
+    /// What memory may put before the model, where other than configured.
+    pub knobs: Option<Knobs>,
     /// How the ways of answering fare, for live choices.
     pub arms: Arms,
     /// What happened, oldest first.
@@ -322,6 +327,17 @@ impl State {
         let what = format!("the model {id} is withdrawn for good; {}", self.who());
         let undo = "it can't be undone: what it was trained on is to be forgotten; the next run trains without it";
         Ok(self.note(Event::Withdrawn, id, (what, vec![why.to_owned()], undo), now))
+    }
+
+    /// Takes other settings of memory, or those of the configuration again.
+    pub fn tune(&mut self, knobs: Option<Knobs>, why: &str, now: i64) -> Entry {
+        self.knobs = knobs;
+        let what = match knobs {
+            Some(knobs) => format!("memory puts {knobs} before the model"),
+            None => "memory puts as much before the model as is configured".to_owned(),
+        };
+        let undo = "`habit downtime undo RUN` takes the run back that tuned it";
+        self.note(Event::Tuned, Uuid::nil(), (what, vec![why.to_owned()], undo), now)
     }
 
     /// Notes how a turn fared; an entry, if that ends a trial.

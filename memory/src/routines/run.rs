@@ -33,6 +33,17 @@ impl Runner {
         }
     }
 
+    /// With one more routine, done after the others.
+    #[must_use]
+    pub fn with(self, routine: Arc<dyn Routine>) -> Self {
+        let mut routines = self.routines.to_vec();
+        routines.push(routine);
+        Self {
+            routines: Arc::new(routines),
+            ..self
+        }
+    }
+
     /// The routines, in the order in which they are done.
     #[must_use]
     pub fn routines(&self) -> &[Arc<dyn Routine>] {
