@@ -244,7 +244,10 @@ impl Downtime {
             let current = now.current.as_ref().filter(|current| current.run.id == id);
             current.inspect(|current| current.stop.cancel()).is_some()
         };
-        if !doing {
+        if doing {
+            // A child that stands still could not end.
+            self.inner.parts.traffic.hold(false);
+        } else {
             self.runner().stop(&mut run, Status::Cancelled, "cancelled").await?;
         }
         Ok(run)
@@ -299,7 +302,11 @@ impl Downtime {
                 quiet.is_none_or(|since| since.elapsed() >= settle)
             };
             if self.inner.go.send_if_modified(|old| std::mem::replace(old, go) != go) {
-                parts.traffic.hold(!go);
+                let traffic = Arc::clone(&parts.traffic);
+                // Listing processes blocks.
+                if let Err(error) = tokio::task::spawn_blocking(move || traffic.hold(!go)).await {
+                    tracing::warn!("work outside of this process was not told to wait or to go on: {error}");
+                }
             }
         }
     }

@@ -8,8 +8,11 @@ use uuid::Uuid;
 use super::dedupe::id;
 use super::{Change, Pace, Parts, Plan, Reach, Routine, Step, Target, page, turns_of};
 use crate::error::MemoryError;
-use crate::facts::{Status, recognise};
+use crate::facts::{Filter, Status, recognise, words_sha256};
 use crate::index::Removal;
+use crate::interaction::Interaction;
+use crate::journal::Page;
+use crate::scope::Scope;
 
 /// See the module.
 pub struct Consolidate {
@@ -19,6 +22,24 @@ pub struct Consolidate {
 impl Consolidate {
     pub(super) fn new(parts: Parts) -> Self {
         Self { parts }
+    }
+
+    /// What is known of the user, whatever it is worth now: nothing of it is news.
+    async fn said(&self, scope: &Scope) -> Result<HashSet<String>, MemoryError> {
+        let (mut said, mut before) = (HashSet::new(), None);
+        loop {
+            let limit = Page::MOST;
+            let facts = self
+                .parts
+                .facts
+                .list(scope, &Filter::all(), Page { limit, before })
+                .await?;
+            before = facts.last().map(|fact| fact.id);
+            said.extend(facts.iter().map(|fact| words_sha256(&fact.text)));
+            if (facts.len() as u64) < limit {
+                return Ok(said);
+            }
+        }
     }
 }
 
@@ -58,10 +79,17 @@ impl Routine for Consolidate {
             .iter()
             .filter(|turn| turn.is_recallable() && !recognise::taught(turn).is_empty());
         let stating: Vec<Uuid> = stating.map(|turn| turn.id).collect();
+        let said = self.said(&scope).await?;
+        let news = |turn: &&Interaction| {
+            let taught = recognise::taught(turn);
+            taught.iter().any(|fact| !said.contains(&words_sha256(&fact.text)))
+        };
+        let stating = turns.iter().filter(|turn| stating.contains(&turn.id)).filter(news);
+        let stating: Vec<Uuid> = stating.map(|turn| turn.id).collect();
         let known = self.parts.facts.of_turns(&scope, &stating).await?;
         let known: HashSet<Uuid> = known.into_iter().map(|fact| fact.turn).collect();
         let change = |turn: &Uuid| {
-            let what = format!("what the user stated in the turn {turn} is noted");
+            let what = format!("what the user stated in the turn {turn} is noted, but for what was deleted since");
             Change::new(what, json!({"turn": turn}))
         };
         Ok(Step {

@@ -52,6 +52,8 @@ impl Dedupe {
             let reply = Sketch::of(&turn.reply);
             let alike = seen.entry(asked).or_default();
             match alike.iter().find(|(_, known)| known.is_like(&reply)) {
+                // A page is looked at twice where its changes could not be written down the first time.
+                Some((kept, _)) if *kept == turn.id => {}
                 Some((kept, _)) => duplicates.push((turn.id, *kept)),
                 None => alike.push((turn.id, reply)),
             }

@@ -88,7 +88,7 @@ impl Runner {
             started_at: now,
             ended_at: None,
         };
-        self.runs.put(&run, now).await?;
+        self.runs.add(&run, now).await?;
         Ok(run)
     }
 

@@ -41,12 +41,11 @@ fn explain(error: DbErr) -> MemoryError {
 }
 
 impl Runs {
-    /// Writes a run, or what it is now.
+    /// Writes a new run.
     ///
     /// # Errors
     /// [`MemoryError::Storage`].
-    pub async fn put(&self, run: &Run, now: i64) -> Result<(), MemoryError> {
-        use downtime_run::Column;
+    pub async fn add(&self, run: &Run, now: i64) -> Result<(), MemoryError> {
         let row = downtime_run::Model {
             id: run.id.to_string(),
             team: run.target.team.clone().unwrap_or_default(),
@@ -62,20 +61,30 @@ impl Runs {
             updated_at: now,
             ended_at: run.ended_at,
         };
-        let replace = OnConflict::column(Column::Id)
-            .update_columns([
-                Column::Status,
-                Column::Cause,
-                Column::Cursor,
-                Column::Done,
-                Column::Total,
-                Column::Findings,
-                Column::UpdatedAt,
-                Column::EndedAt,
-            ])
-            .to_owned();
-        let insert = downtime_run::Entity::insert(row.into_active_model()).on_conflict(replace);
+        let insert = downtime_run::Entity::insert(row.into_active_model());
         insert.exec_without_returning(&self.database).await.map_err(explain)?;
+        Ok(())
+    }
+
+    /// Writes what a run is now.
+    ///
+    /// # Errors
+    /// [`MemoryError::NotFound`] if it is gone, since its user was erased; [`MemoryError::Storage`].
+    pub async fn put(&self, run: &Run, now: i64) -> Result<(), MemoryError> {
+        use downtime_run::Column;
+        let update = downtime_run::Entity::update_many()
+            .col_expr(Column::Status, Expr::value(word(&run.status)?))
+            .col_expr(Column::Cause, Expr::value(run.cause.clone()))
+            .col_expr(Column::Cursor, Expr::value(rows::json(&run.cursor)?))
+            .col_expr(Column::Done, Expr::value(signed(run.done)))
+            .col_expr(Column::Total, Expr::value(signed(run.total)))
+            .col_expr(Column::Findings, Expr::value(rows::json(&run.findings)?))
+            .col_expr(Column::UpdatedAt, Expr::value(now))
+            .col_expr(Column::EndedAt, Expr::value(run.ended_at))
+            .filter(Column::Id.eq(run.id.to_string()));
+        if update.exec(&self.database).await.map_err(explain)?.rows_affected == 0 {
+            return Err(MemoryError::NotFound(format!("the run {} is gone", run.id)));
+        }
         Ok(())
     }
 
