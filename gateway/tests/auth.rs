@@ -247,7 +247,6 @@ async fn administration_needs_an_admin() {
         ("POST", "/v1/reindex"),
         ("GET", "/v1/downtime"),
         ("GET", "/v1/downtime/runs"),
-        ("POST", "/v1/downtime/run"),
     ] {
         let reply = test
             .call(

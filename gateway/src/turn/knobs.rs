@@ -25,7 +25,7 @@ pub fn slots(configured: &[Slot], knobs: &Knobs) -> Vec<Slot> {
             SourceKind::Recalled => knobs.recalled,
             SourceKind::Persistent => knobs.persistent,
             SourceKind::Fact => knobs.facts,
-            SourceKind::Inference | SourceKind::Stored => slot.chunks,
+            SourceKind::Inference | SourceKind::Stored | SourceKind::Example => slot.chunks,
         };
         let chunks = if slot.chunks == 0 { 0 } else { chunks };
         Slot { chunks, ..slot.clone() }
