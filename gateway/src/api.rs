@@ -20,6 +20,7 @@ pub mod error;
 pub mod feedback;
 pub mod file_search;
 pub mod files;
+pub mod fine_tuning;
 pub mod generation;
 pub mod health;
 pub mod keys;

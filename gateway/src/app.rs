@@ -25,6 +25,8 @@ use crate::config::Config;
 use crate::downtime::Downtime;
 use crate::engines::Engines;
 use crate::keys::KeyStore;
+use crate::learner::Learner;
+use crate::learner::jobs::Jobs;
 use crate::library::Library;
 use crate::lifecycle::Lifecycle;
 use crate::loader::Loader;
@@ -49,6 +51,10 @@ pub struct App {
     pub variants: Option<Variants>,
     /// The work for which nobody waits; `None` where nothing is kept.
     pub downtime: Option<Downtime>,
+    /// Learning runs; `None` where nothing is kept.
+    pub learner: Option<Learner>,
+    /// Fine-tuning from files; `None` where nothing is kept.
+    pub jobs: Option<Jobs>,
     /// Responses that are made in the background.
     pub background: Background,
     /// Characters, presets and templates.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use habit_memory::Scope;
 
 use crate::keys::Meter;
+use crate::learner::private;
 
 /// The authenticated caller, inserted as a typed request extension by the auth layer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,9 +27,12 @@ impl Caller {
         self.meter.as_ref().is_some_and(|meter| meter.limits().models.is_some())
     }
 
-    /// Whether the key may ask this model, by the model's own name.
+    /// Whether the key may ask this model, which is not another team's own, by the model's own name.
     #[must_use]
     pub fn may_ask(&self, model: &str) -> bool {
+        if !private::may_ask(self.scope.team(), model) {
+            return false;
+        }
         let models = self.meter.as_ref().and_then(|meter| meter.limits().models.as_ref());
         models.is_none_or(|models| models.iter().any(|known| known == model))
     }

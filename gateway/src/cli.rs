@@ -12,12 +12,14 @@ use crate::config::{Config, ConfigError, Sources};
 mod bench;
 mod downtime;
 mod eval;
+mod learn;
 mod memory;
 mod tune;
 
 pub use bench::{Bench, BenchProxy, BenchRecall, Cores, Through};
 pub use downtime::Downtime;
 pub use eval::{Eval, Learning};
+pub use learn::Learn;
 pub use memory::Memory;
 pub use tune::Tune;
 
@@ -88,6 +90,9 @@ pub enum Command {
     /// Show, change, forget, export and erase what is known of a user
     #[command(subcommand)]
     Memory(Memory),
+    /// Learn from what users said of replies: train, prove, serve, take back
+    #[command(subcommand)]
+    Learn(Learn),
     /// Serve memory as tools (MCP) on standard input and output; a running server has them at /mcp
     Mcp(Target),
     /// Show, run and undo the work for which nobody waits

@@ -14,6 +14,7 @@ pub mod downtime;
 pub mod eval;
 pub mod ingest;
 pub mod keys;
+pub mod learn;
 pub mod mcp;
 pub mod measuring;
 pub mod memory;
@@ -39,6 +40,7 @@ pub async fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Ingest(flags) => return ingest::run(&common, flags).await,
         Command::Documents(what) => documents::run(&common, what).await?,
         Command::Mcp(target) => mcp::run(&common, &target).await?,
+        Command::Learn(what) => learn::run(&common, what).await?,
         Command::Memory(what) => memory::run(&common, what).await?,
         Command::Downtime(what) => downtime::run(&common, what).await?,
         Command::Models(what) => models::run(&common, what).await?,

@@ -155,6 +155,12 @@ pub fn tuned_path(data_dir: &Path) -> PathBuf {
     data_dir.join("tuned.json")
 }
 
+/// Learning runs and what they made, in a data directory.
+#[must_use]
+pub fn learning_path(data_dir: &Path) -> PathBuf {
+    data_dir.join("learning")
+}
+
 /// The files that users keep, in a data directory.
 #[must_use]
 pub fn files_path(data_dir: &Path) -> PathBuf {

@@ -1,7 +1,7 @@
 //! Keys: `hb-<public>-<secret>`. The public part names a key in lists and logs; of the secret (256 random bits) only
 //! the SHA-256 is kept, which needs no salt or stretching, because such a secret can't be guessed or looked up.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,9 @@ mod bucket;
 pub mod meter;
 
 pub use meter::{KeyLimits, Meter};
+
+/// By this label the short-lived keys of commands are known.
+pub const OF_A_COMMAND: &str = "short-lived key of a command";
 
 /// How long a verified key is trusted without asking the database: short enough that a revoked key (another process
 /// may have revoked it) stops working before anyone has put the phone down.
@@ -317,6 +320,17 @@ impl KeyStore {
         api_key::Entity::delete_by_id(id).exec(self.database()?).await?;
         self.forget(id);
         Ok(())
+    }
+
+    /// The users of a team with keys that work now, short-lived ones of commands aside.
+    ///
+    /// # Errors
+    /// [`KeyError::Storage`], [`KeyError::Fixed`].
+    pub async fn people(&self, team: &str) -> Result<BTreeSet<String>, KeyError> {
+        let now = self.inner.clock.now_ms();
+        let keys = self.list(Some(team)).await?.into_iter();
+        let live = keys.filter(|key| key.is_live(now) && key.label != OF_A_COMMAND);
+        Ok(live.map(|key| key.user).collect())
     }
 
     /// Whether any key works now, short-lived ones aside.

@@ -22,6 +22,7 @@ pub mod downtime;
 pub mod engines;
 pub mod http;
 pub mod keys;
+pub mod learner;
 pub mod library;
 pub mod lifecycle;
 pub mod loader;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use habit_engine::fleet::Fleet;
+use habit_engine::models::LocalModel;
 use habit_engine::{Engine, ModelInfo};
 use tokio::sync::Mutex;
 
@@ -18,6 +19,14 @@ pub trait Load: Send + Sync {
     /// # Errors
     /// With what to do about it: no such model, it does not fit in memory, its files are broken.
     async fn load(&self, wanted: &config::Engine) -> anyhow::Result<Arc<dyn Engine>>;
+
+    /// The files of the model that these settings name, as they are loaded: what is trained on.
+    ///
+    /// # Errors
+    /// With what to do about it.
+    async fn files(&self, _wanted: &config::Engine) -> anyhow::Result<LocalModel> {
+        anyhow::bail!("the files of this server's models are not known to it")
+    }
 
     /// The names of models that are here and ready to be loaded.
     ///
@@ -118,6 +127,19 @@ impl Loader {
         settings.bits = None;
         let engine = self.load.load(&settings).await;
         engine.map_err(|error| LoadError::Failed(format!("{error:#}")))
+    }
+
+    /// The files of the model that the configuration runs.
+    ///
+    /// # Errors
+    /// [`LoadError`].
+    pub async fn files(&self) -> Result<LocalModel, LoadError> {
+        if self.config.engine.own_model(self.config.upstreams.len()).is_none() {
+            let none = "no model runs in this process; learning trains one that does (start it with --model)";
+            return Err(LoadError::BadRequest(none.to_owned()));
+        }
+        let files = self.load.files(&self.config.engine).await;
+        files.map_err(|error| LoadError::Failed(format!("{error:#}")))
     }
 
     /// Gives a model up. Replies that are being made are finished first; their memory is free then.

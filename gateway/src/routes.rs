@@ -9,8 +9,8 @@ use utoipa_axum::routes;
 
 use crate::api::error::ApiError;
 use crate::api::{
-    admin, chat, completions, conversations, documents, downtime, embeddings, feedback, files, health, keys, learning,
-    loading, memories, messages, models, rerank, responses, tokenize, turns, vector_stores, webui,
+    admin, chat, completions, conversations, documents, downtime, embeddings, feedback, files, fine_tuning, health,
+    keys, learning, loading, memories, messages, models, rerank, responses, tokenize, turns, vector_stores, webui,
 };
 use crate::app::App;
 use crate::{http as stack, mcp, openapi};
@@ -91,6 +91,17 @@ fn table() -> OpenApiRouter<App> {
         .routes(routes!(learning::lineage))
         .routes(routes!(learning::examples))
         .routes(routes!(learning::export))
+        .routes(routes!(learning::runs::list, learning::runs::start))
+        .routes(routes!(learning::runs::get))
+        .routes(routes!(learning::runs::cancel))
+        .routes(routes!(learning::runs::rollback))
+        .routes(routes!(learning::runs::promote))
+        .routes(routes!(learning::runs::status))
+        .routes(routes!(fine_tuning::list, fine_tuning::create))
+        .routes(routes!(fine_tuning::get))
+        .routes(routes!(fine_tuning::cancel))
+        .routes(routes!(fine_tuning::events))
+        .routes(routes!(fine_tuning::checkpoints))
         .routes(routes!(files::list, files::upload))
         .routes(routes!(files::get, files::delete))
         .routes(routes!(files::content))

@@ -41,6 +41,7 @@ use crate::app::App;
 use crate::config::{self, Config};
 use crate::engines::Engines;
 use crate::keys::{KeyStore, NewKey};
+use crate::learner::Workshop;
 use crate::lifecycle::Lifecycle;
 use crate::loader::Loader;
 use crate::routes;
@@ -56,6 +57,7 @@ pub struct TestAppBuilder {
     index: Option<Arc<dyn Index>>,
     embedder: Arc<dyn Embedder>,
     clock: Arc<dyn Clock>,
+    workshop: Option<Arc<dyn Workshop>>,
     memory: bool,
     auth: bool,
     on_disk: bool,
@@ -116,6 +118,7 @@ impl Default for TestAppBuilder {
             index: None,
             embedder: Arc::new(HashEmbedder::new(256)),
             clock: Arc::new(SystemClock),
+            workshop: None,
             memory: true,
             auth: true,
             on_disk: false,
@@ -177,6 +180,13 @@ impl TestAppBuilder {
         Self { clock, ..self }
     }
 
+    /// What learning works with.
+    #[must_use]
+    pub fn workshop(self, workshop: Arc<dyn Workshop>) -> Self {
+        let workshop = Some(workshop);
+        Self { workshop, ..self }
+    }
+
     /// As `habit worker`.
     #[must_use]
     pub fn without_memory(self) -> Self {
@@ -236,6 +246,7 @@ impl TestAppBuilder {
             memory: self.memory.then_some(memory),
             keys: self.auth.then(|| keys.clone()),
             clock: self.clock,
+            workshop: self.workshop,
             lifecycle: Lifecycle::new(Duration::from_secs(5)),
         };
         let mut config = self.config;

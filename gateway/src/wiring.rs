@@ -36,11 +36,14 @@ use self::own::Own;
 use crate::api::responses::background::Background;
 use crate::app::{App, MemoryParts};
 use crate::config::{self, Config};
+use crate::downtime::learn::Learn;
 use crate::downtime::traffic::Turns;
 use crate::downtime::tune::{Tune, TuneParts};
 use crate::downtime::{Downtime, DowntimeParts};
 use crate::engines::Engines;
 use crate::keys::KeyStore;
+use crate::learner::jobs::Jobs;
+use crate::learner::{self, Learner, Workshop};
 use crate::library::Library;
 use crate::lifecycle::Lifecycle;
 use crate::loader::{Load, Loader};
@@ -78,6 +81,8 @@ pub struct Backends {
     pub keys: Option<KeyStore>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
+    /// What learning works with; the model of this process if it is `None`.
+    pub workshop: Option<Arc<dyn Workshop>>,
     /// Ends it all.
     pub lifecycle: Lifecycle,
 }
@@ -168,6 +173,7 @@ pub async fn build(
             memory,
             keys,
             clock,
+            workshop: None,
             lifecycle,
         },
     ))
@@ -183,6 +189,7 @@ pub fn assemble(config: Config, backends: Backends) -> App {
         memory,
         keys,
         clock,
+        workshop,
         lifecycle,
     } = backends;
     let fleet = Arc::clone(engines.fleet());
@@ -202,8 +209,45 @@ pub fn assemble(config: Config, backends: Backends) -> App {
     }
     let memory = memory.map(|memory| remember(&config, memory, &clock, &lifecycle));
     let running = Running::default();
+    let learner = memory.as_ref().zip(variants.as_ref()).map(|(memory, variants)| {
+        let learner = Learner::new(learner::Parts {
+            curator: memory.curator.clone(),
+            rollouts: variants.rollouts().clone(),
+            workshop: workshop.unwrap_or_else(|| {
+                Arc::new(learner::workshop::Own {
+                    engine: Arc::clone(&engine),
+                    loader: loader.clone(),
+                })
+            }),
+            keys: keys.clone(),
+            learning: config.learning.clone(),
+            rollout: config.rollout.clone(),
+            folder: config::learning_path(&config.data_dir().unwrap_or_default()),
+            clock: Arc::clone(&clock),
+            lifecycle: lifecycle.clone(),
+        });
+        memory.curator.tell(Arc::new(learner.clone()));
+        learner
+    });
+    let jobs = learner
+        .clone()
+        .map(|learner| Jobs::new(learner, Arc::clone(engines.fleet())));
+    if let (Some(memory), Some(jobs)) = (&memory, &jobs) {
+        memory.curator.tell(Arc::new(jobs.clone()));
+        // What was broken off goes on where models run: not in a command that only asks memory.
+        if !engine.models().is_empty() {
+            jobs.resume();
+            learner.iter().for_each(Learner::resume);
+        }
+    }
     let downtime = memory.as_ref().map(|memory| {
-        let parts = downtime_parts(&config, memory, variants.clone(), &running, (&clock, &lifecycle));
+        let parts = downtime_parts(
+            &config,
+            memory,
+            (variants.clone(), learner.clone()),
+            &running,
+            (&clock, &lifecycle),
+        );
         let downtime = Downtime::new(with_tuning(parts, &config, memory, &engine));
         drop(lifecycle.spawn(downtime.clone().work()));
         downtime
@@ -225,6 +269,8 @@ pub fn assemble(config: Config, backends: Backends) -> App {
         running,
         variants,
         downtime,
+        learner,
+        jobs,
         background: Background::default(),
         library,
         loader,
@@ -246,11 +292,11 @@ async fn rollouts(journal: &SeaJournal, clock: &Arc<dyn Clock>) -> anyhow::Resul
 fn downtime_parts(
     config: &Config,
     memory: &MemoryParts,
-    variants: Option<Variants>,
+    (variants, learner): (Option<Variants>, Option<Learner>),
     running: &Running,
     (clock, lifecycle): (&Arc<dyn Clock>, &Lifecycle),
 ) -> DowntimeParts {
-    let routines = routines::memory(&routines::Parts {
+    let mut routines = routines::memory(&routines::Parts {
         journal: Arc::clone(&memory.journal),
         index: Arc::clone(&memory.index),
         indexer: memory.indexer.clone(),
@@ -262,6 +308,10 @@ fn downtime_parts(
         clock: Arc::clone(clock),
         learns: config.memory.learn,
     });
+    if let Some(learner) = learner {
+        let rollouts = learner.rollouts().clone();
+        routines.push(Arc::new(Learn::new(Arc::new(learner), rollouts)));
+    }
     // A data directory has one process at a time.
     let folder = config.data_dir().unwrap_or_default();
     let host = sysinfo::System::host_name().unwrap_or_default();
@@ -417,7 +467,6 @@ fn remember(config: &Config, memory: Remembering, clock: &Arc<dyn Clock>, lifecy
         journal: Arc::clone(&journal),
         clock: Arc::clone(clock),
         cap: config.learning.feedback_a_day,
-        on_forgotten: Vec::new(),
     });
     let memories = Memories::new(memories::Parts {
         facts: Arc::clone(&facts),

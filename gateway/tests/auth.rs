@@ -7,7 +7,7 @@ use http::{Method, Request, StatusCode};
 use serde_json::{Value, json};
 
 /// Every route that needs a key, with a method that it answers.
-const ROUTES: [(&str, &str); 102] = [
+const ROUTES: [(&str, &str); 115] = [
     ("POST", "/v1/chat/completions"),
     ("POST", "/v1/responses"),
     ("GET", "/v1/responses/resp_0"),
@@ -56,6 +56,19 @@ const ROUTES: [(&str, &str); 102] = [
     ("GET", "/v1/learning/lineage/018f0000-0000-7000-8000-000000000000"),
     ("GET", "/v1/learning/examples"),
     ("GET", "/v1/learning/export"),
+    ("GET", "/v1/learning/runs"),
+    ("POST", "/v1/learning/runs"),
+    ("GET", "/v1/learning/runs/018f0000-0000-7000-8000-000000000000"),
+    ("POST", "/v1/learning/runs/018f0000-0000-7000-8000-000000000000/cancel"),
+    ("POST", "/v1/learning/rollback"),
+    ("POST", "/v1/learning/promote"),
+    ("GET", "/v1/learning/status"),
+    ("GET", "/v1/fine_tuning/jobs"),
+    ("POST", "/v1/fine_tuning/jobs"),
+    ("GET", "/v1/fine_tuning/jobs/ftjob-0"),
+    ("POST", "/v1/fine_tuning/jobs/ftjob-0/cancel"),
+    ("GET", "/v1/fine_tuning/jobs/ftjob-0/events"),
+    ("GET", "/v1/fine_tuning/jobs/ftjob-0/checkpoints"),
     ("GET", "/v1/files"),
     ("POST", "/v1/files"),
     ("GET", "/v1/files/file-0"),

@@ -10,8 +10,12 @@
 
 #[path = "learning/few_shot.rs"]
 mod few_shot;
+#[path = "learning/fine_tuning.rs"]
+mod fine_tuning;
 #[path = "learning/ledger.rs"]
 mod ledger;
+#[path = "learning/runs.rs"]
+mod runs;
 
 use habit_gateway::testing::{Reply, TestApp};
 use http::StatusCode;

@@ -1,7 +1,7 @@
 //! Takes feedback in and says what came of it: [`Curator`] joins the ledger with the recorded turns. What feedback is, is
 //! in [`crate::feedback`]; what it comes to, in [`crate::examples::curate`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -36,24 +36,25 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Feedback that one user may give within a day.
     pub cap: u64,
-    /// What else has to go when feedback goes, such as the files of runs.
-    pub on_forgotten: Vec<Arc<dyn Forgotten>>,
 }
 
 /// Hears that feedback is gone.
 #[async_trait]
 pub trait Forgotten: Send + Sync {
-    /// Feedback of this team is gone; the ledger already says which runs were made with it ([`Ledger::tainted`]).
+    /// Feedback of this user is gone, and with `erased` everything of the user; the ledger already says which runs were made
+    /// with it ([`Ledger::tainted`]).
     ///
     /// # Errors
     /// [`MemoryError::Storage`]: something of it is left.
-    async fn forgotten(&self, team: &str) -> Result<(), MemoryError>;
+    async fn forgotten(&self, scope: &Scope, erased: bool) -> Result<(), MemoryError>;
 }
 
 /// See the module; cheap to clone.
 #[derive(Clone)]
 pub struct Curator {
     parts: Arc<Parts>,
+    /// What else has to go when feedback goes, such as the files of runs.
+    followers: Arc<Mutex<Vec<Arc<dyn Forgotten>>>>,
     /// How often what is learnt of a user changed, by team and user.
     versions: Arc<Mutex<HashMap<(String, String), u64>>>,
 }
@@ -92,8 +93,17 @@ impl Curator {
     pub fn new(parts: Parts) -> Self {
         Self {
             parts: Arc::new(parts),
+            followers: Arc::default(),
             versions: Arc::default(),
         }
+    }
+
+    /// Tells this one too when feedback is gone.
+    pub fn tell(&self, follower: Arc<dyn Forgotten>) {
+        self.followers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(follower);
     }
 
     /// The ledger.
@@ -144,7 +154,7 @@ impl Curator {
     pub async fn forget(&self, scope: &Scope, id: Uuid) -> Result<bool, MemoryError> {
         let gone = self.parts.ledger.delete(scope, &[id]).await? > 0;
         if gone {
-            self.gone(scope).await?;
+            self.gone(scope, false).await?;
         }
         Ok(gone)
     }
@@ -194,6 +204,14 @@ impl Curator {
             told.extend(self.told(&scope, feedback).await?);
         }
         Ok(curate(told, &Audience::Team { users }))
+    }
+
+    /// The users of a team who gave feedback.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    pub async fn users(&self, team: &str) -> Result<BTreeSet<String>, MemoryError> {
+        self.parts.ledger.users(team).await
     }
 
     /// What became of a feedback of this user; `None` if there is none.
@@ -247,10 +265,11 @@ impl Curator {
         *versions.entry(owner(scope)).or_default() += 1;
     }
 
-    async fn gone(&self, scope: &Scope) -> Result<(), MemoryError> {
+    async fn gone(&self, scope: &Scope, erased: bool) -> Result<(), MemoryError> {
         self.changed(scope);
-        for one in &self.parts.on_forgotten {
-            one.forgotten(scope.team()).await?;
+        let followers = self.followers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for one in followers {
+            one.forgotten(scope, erased).await?;
         }
         Ok(())
     }
@@ -312,7 +331,7 @@ impl Curator {
 impl Follower for Curator {
     async fn turns_deleted(&self, scope: &Scope, turns: &[Uuid]) -> Result<(), MemoryError> {
         if self.parts.ledger.delete_of_turns(scope, turns).await? > 0 {
-            self.gone(scope).await?;
+            self.gone(scope, false).await?;
         }
         Ok(())
     }
@@ -320,7 +339,7 @@ impl Follower for Curator {
     async fn erase(&self, scope: &Scope) -> Result<u64, MemoryError> {
         let erased = self.parts.ledger.erase(scope).await?;
         // Also where nothing was erased: the files of a run may be left from an erasure that was cut short.
-        self.gone(scope).await?;
+        self.gone(scope, true).await?;
         Ok(erased)
     }
 }

@@ -1,6 +1,8 @@
 //! What users say of replies, and where it went: the words for it, and the seam [`Ledger`] that keeps it. How feedback
 //! becomes examples is in [`crate::examples::curate`]; who asks whom is in [`crate::curator`].
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use async_trait::async_trait;
 use habit_memory::journal::Page;
 use habit_memory::{MemoryError, Scope};
@@ -119,6 +121,28 @@ pub struct Use {
     pub at: i64,
 }
 
+/// A run that was made with what was forgotten since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tainted {
+    /// The run.
+    pub run: String,
+    /// The examples of what was forgotten.
+    pub examples: Vec<Uuid>,
+}
+
+/// Collects [`Tainted`] of forgotten uses.
+fn tainted(uses: impl Iterator<Item = (String, Uuid)>) -> Vec<Tainted> {
+    let mut runs: BTreeMap<String, BTreeSet<Uuid>> = BTreeMap::new();
+    for (run, example) in uses {
+        runs.entry(run).or_default().insert(example);
+    }
+    let tainted = runs.into_iter().map(|(run, examples)| Tainted {
+        run,
+        examples: examples.into_iter().collect(),
+    });
+    tainted.collect()
+}
+
 /// Keeps feedback, and what became of it.
 ///
 /// Laws:
@@ -184,11 +208,17 @@ pub trait Ledger: Send + Sync {
     /// [`MemoryError::Storage`].
     async fn uses_of(&self, scope: &Scope, feedback: Uuid) -> Result<Vec<Use>, MemoryError>;
 
-    /// The runs of this team that were made with what was forgotten since, and how many items of it.
+    /// The runs of this team that were made with what was forgotten since, by name.
     ///
     /// # Errors
     /// [`MemoryError::Storage`].
-    async fn tainted(&self, team: &str) -> Result<Vec<(String, u64)>, MemoryError>;
+    async fn tainted(&self, team: &str) -> Result<Vec<Tainted>, MemoryError>;
+
+    /// The users of a team who gave feedback that is there.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn users(&self, team: &str) -> Result<BTreeSet<String>, MemoryError>;
 }
 
 /// Asks the same of every ledger.

@@ -15,6 +15,7 @@ pub mod examples;
 pub mod feedback;
 pub mod few_shot;
 pub mod gate;
+pub mod general;
 pub mod random;
 pub mod rollout;
 pub mod run;

@@ -7,7 +7,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::{FutureExt, StreamExt};
 use habit_engine::{
     ChatRequest, Delta, Engine, EngineError, FinishReason, Message, Priority, RawPrompt, Role, Sampling, TokenCounter,
     TokenLogprob,
@@ -92,23 +93,28 @@ pub struct Options<'a> {
 /// # Errors
 /// [`ScoreError`].
 pub async fn examples(model: &Model, examples: &[Example], options: &Options<'_>) -> Result<Vec<Scored>, ScoreError> {
-    let all = examples.iter().map(|example| async {
-        let (reply, ended) = answer(model, example).await?;
-        let nll = if options.nll {
-            likelihood(model, example).await?
-        } else {
-            None
-        };
-        (options.done)();
-        Ok(Scored {
-            id: example.id,
-            wanted: example.answer.clone(),
-            right: ended && reply.trim() == example.answer.trim(),
-            reply,
-            nll,
-        })
-    });
+    let mut all = Vec::with_capacity(examples.len());
+    for example in examples {
+        all.push(one(model, example, options).boxed());
+    }
     together(model, all, options.cancel).await
+}
+
+async fn one(model: &Model, example: &Example, options: &Options<'_>) -> Result<Scored, ScoreError> {
+    let (reply, ended) = answer(model, example).await?;
+    let nll = if options.nll {
+        likelihood(model, example).await?
+    } else {
+        None
+    };
+    (options.done)();
+    Ok(Scored {
+        id: example.id,
+        wanted: example.answer.clone(),
+        right: ended && reply.trim() == example.answer.trim(),
+        reply,
+        nll,
+    })
 }
 
 /// How likely these texts are to the model, read as they are. `None` where the engine gives no probabilities of prompts.
@@ -116,19 +122,10 @@ pub async fn examples(model: &Model, examples: &[Example], options: &Options<'_>
 /// # Errors
 /// [`ScoreError`].
 pub async fn general(model: &Model, texts: &[String], options: &Options<'_>) -> Result<Option<General>, ScoreError> {
-    let all = texts.iter().map(|text| async {
-        let prompt = RawPrompt::Text {
-            prompt: text.clone(),
-            suffix: None,
-        };
-        let tokens = echo(model, prompt).await?;
-        (options.done)();
-        Ok(tokens
-            .iter()
-            .map(|token| token.logprob)
-            .filter(|logprob| logprob.is_finite())
-            .collect())
-    });
+    let mut all = Vec::with_capacity(texts.len());
+    for text in texts {
+        all.push(read(model, text, options).boxed());
+    }
     let all: Vec<Vec<f64>> = together(model, all, options.cancel).await?;
     let tokens: usize = all.iter().map(Vec::len).sum();
     let sum: f64 = all.iter().flatten().sum();
@@ -136,6 +133,18 @@ pub async fn general(model: &Model, texts: &[String], options: &Options<'_>) -> 
         nll: -sum / tokens as f64,
         tokens,
     }))
+}
+
+/// The logarithms of the probabilities of a text's tokens, but the first.
+async fn read(model: &Model, text: &str, options: &Options<'_>) -> Result<Vec<f64>, ScoreError> {
+    let prompt = RawPrompt::Text {
+        prompt: text.to_owned(),
+        suffix: None,
+    };
+    let tokens = echo(model, prompt).await?;
+    (options.done)();
+    let known = tokens.iter().map(|token| token.logprob);
+    Ok(known.filter(|logprob| logprob.is_finite()).collect())
 }
 
 /// The mean of what is known of the gold answers' likelihoods.
@@ -154,7 +163,7 @@ pub fn share_right(scored: &[Scored]) -> f64 {
 /// Runs as many at once as suit the engine; the results are in order.
 async fn together<T>(
     model: &Model,
-    all: impl Iterator<Item = impl Future<Output = Result<T, ScoreError>>>,
+    all: Vec<BoxFuture<'_, Result<T, ScoreError>>>,
     cancel: &CancellationToken,
 ) -> Result<Vec<T>, ScoreError> {
     let at_once = match model.engine.load().max_running {

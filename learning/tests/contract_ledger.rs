@@ -65,6 +65,9 @@ async fn reads_what_was_written(ledger: &dyn Ledger) {
         given[1..]
     );
     assert_eq!(ledger.of_team("acme", page(10, None)).await.unwrap().len(), 4);
+    let users: Vec<String> = ledger.users("acme").await.unwrap().into_iter().collect();
+    assert_eq!(users, ["ann"]);
+    assert!(ledger.users("other").await.unwrap().is_empty());
 }
 
 async fn others_are_not_reached(ledger: &dyn Ledger) {
@@ -106,6 +109,12 @@ async fn a_day_holds_so_many(ledger: &dyn Ledger) {
     assert_eq!(ledger.list(&ann, &[], page(10, None)).await.unwrap().len(), 3);
 }
 
+/// The runs that were made with what was forgotten, and how many examples of it.
+async fn tainted(ledger: &dyn Ledger) -> Vec<(String, usize)> {
+    let tainted = ledger.tainted("acme").await.unwrap();
+    tainted.into_iter().map(|one| (one.run, one.examples.len())).collect()
+}
+
 async fn what_is_forgotten_marks_its_runs(ledger: &dyn Ledger) {
     let ann = scope("acme", "ann");
     let all: Vec<Feedback> = (0..4).map(|_| feedback("ann", Uuid::now_v7(), 5)).collect();
@@ -121,22 +130,19 @@ async fn what_is_forgotten_marks_its_runs(ledger: &dyn Ledger) {
         .await
         .unwrap();
     assert_eq!(ledger.delete(&ann, &[all[0].id]).await.unwrap(), 1);
-    assert_eq!(ledger.tainted("acme").await.unwrap(), [("a".to_owned(), 1)]);
+    assert_eq!(tainted(ledger).await, [("a".to_owned(), 1)]);
     assert_eq!(ledger.delete_of_turns(&ann, &[all[2].turn]).await.unwrap(), 1);
-    assert_eq!(
-        ledger.tainted("acme").await.unwrap(),
-        [("a".to_owned(), 1), ("b".to_owned(), 1)]
-    );
+    assert_eq!(tainted(ledger).await, [("a".to_owned(), 1), ("b".to_owned(), 1)]);
     // A run that goes on notes the same again, which takes no mark away; a new one that still has it is marked at once.
     ledger
         .note_uses("acme", vec![uses("a", &all[0]), uses("c", &all[0])])
         .await
         .unwrap();
     let marked = [("a".to_owned(), 1), ("b".to_owned(), 1), ("c".to_owned(), 1)];
-    assert_eq!(ledger.tainted("acme").await.unwrap(), marked);
+    assert_eq!(tainted(ledger).await, marked);
     assert_eq!(ledger.erase(&ann).await.unwrap(), 2);
     assert!(ledger.list(&ann, &[], page(10, None)).await.unwrap().is_empty());
-    assert_eq!(ledger.tainted("acme").await.unwrap()[0], ("a".to_owned(), 2));
+    assert_eq!(tainted(ledger).await[0], ("a".to_owned(), 2));
     assert!(
         ledger.uses_of(&ann, all[1].id).await.unwrap().is_empty(),
         "nobody is named any more"

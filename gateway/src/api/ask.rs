@@ -22,6 +22,7 @@ use uuid::Uuid;
 use super::error::ApiError;
 use crate::app::App;
 use crate::auth::Caller;
+use crate::learner::private;
 use crate::turn::overflow::Overflow;
 use crate::turn::reply::Collected;
 use crate::turn::{MemoryMode, Reply, Turn, TurnService, route};
@@ -136,7 +137,7 @@ impl Asker {
     /// Refuses a model that the key may not ask: the one that is meant, whatever alias names it. The name is resolved
     /// for good then, so that it can't come to mean another model in the meantime.
     fn check_model(&self, caller: &Caller, request: &mut ChatRequest) -> Result<(), ApiError> {
-        if caller.is_limited_to_models() {
+        if caller.is_limited_to_models() || private::is_private(&request.model) {
             request.model = self.engine.resolve(&request.model);
             caller.check_model(&request.model)?;
         }

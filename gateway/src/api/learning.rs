@@ -19,6 +19,8 @@ use super::feedback::{FeedbackView, curator, unknown};
 use crate::app::App;
 use crate::auth::Caller;
 
+pub mod runs;
+
 /// Examples on a page, unless the request says otherwise, and at most.
 const PAGE: (usize, usize) = (100, 1000);
 

@@ -71,7 +71,7 @@ pub async fn list(State(app): State<App>, caller: Caller) -> Json<ModelList> {
 
 /// The models that a caller may ask; an alias is allowed as the model that it stands for is.
 fn allowed<'a>(app: &'a App, caller: &'a Caller) -> impl Iterator<Item = ModelInfo> + 'a {
-    let may = |info: &ModelInfo| !caller.is_limited_to_models() || caller.may_ask(&app.engine.resolve(&info.id));
+    let may = |info: &ModelInfo| caller.may_ask(&app.engine.resolve(&info.id));
     all(app).into_iter().filter(may)
 }
 

@@ -6,6 +6,7 @@ use habit_engine::{Message, Role};
 use http::Method;
 use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
+use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::ask::{engine, print_reply, request};
@@ -15,6 +16,8 @@ use crate::wiring::Purpose;
 
 const HELP: &str = "  /new     begin another conversation; memory stays
   /clear   begin another conversation, clear the screen, and delete the documents given for this one
+  /good    the last answer was good; /bad says that it was not
+  /fix TEXT  this is what the last answer should have been
   /help    this
   /quit    leave (so does Ctrl-D); Ctrl-C stops an answer";
 
@@ -79,6 +82,9 @@ async fn talk(connection: &Connection, flags: Chat) -> anyhow::Result<()> {
             "/help" => println!("{HELP}"),
             "/new" => talk.begin_another(),
             "/clear" => talk.clear(&mut editor).await?,
+            "/good" => talk.judge(&json!({"thumb": "up"})).await,
+            "/bad" => talk.judge(&json!({"thumb": "down"})).await,
+            command if command == "/fix" || command.starts_with("/fix ") => talk.fix(&command[4..]).await,
             command if command.starts_with('/') => println!("there is no {command}\n{HELP}"),
             words => talk.say(words).await,
         }
@@ -101,6 +107,44 @@ impl Talk<'_> {
                 eprintln!("\n{error:#}");
             }
         }
+    }
+
+    /// Says how the last answer was, and tells what came of it; a refusal is no reason to leave.
+    async fn judge(&self, said: &Value) {
+        match self.give(said).await {
+            Ok(summary) => println!("{summary}"),
+            Err(error) => eprintln!("{error:#}"),
+        }
+    }
+
+    /// Says what the last answer should have been.
+    async fn fix(&self, answer: &str) {
+        let answer = answer.trim();
+        if answer.is_empty() {
+            println!("/fix TEXT: write what the answer should have been");
+            return;
+        }
+        self.judge(&json!({"correction": answer})).await;
+    }
+
+    /// Gives feedback on the newest turn of this conversation; what it made, in a sentence.
+    async fn give(&self, said: &Value) -> anyhow::Result<String> {
+        let newest = self.connection.request(Method::GET, "/v1/turns");
+        let newest = newest.query(&[("conversation", self.conversation.as_str()), ("limit", "1")]);
+        let turns = self.connection.json(newest).await?;
+        let turn = turns["data"][0]["id"]
+            .as_str()
+            .context("there is no answer yet to say that of")?;
+        let mut body = said.clone();
+        body["turn"] = turn.into();
+        let given = self.connection.request(Method::POST, "/v1/feedback").json(&body);
+        let given = self.connection.json(given).await?;
+        let id = given["id"].as_str().unwrap_or_default();
+        let lineage = self
+            .connection
+            .request(Method::GET, &format!("/v1/learning/lineage/{id}"));
+        let lineage = self.connection.json(lineage).await?;
+        Ok(lineage["summary"].as_str().unwrap_or("noted").to_owned())
     }
 
     fn begin_another(&mut self) {

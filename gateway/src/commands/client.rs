@@ -13,15 +13,12 @@ use serde_json::Value;
 use super::progress::Bars;
 use super::running::Running;
 use crate::cli::{Common, Target};
-use crate::keys::{KeyStore, NewKey};
+use crate::keys::{KeyStore, NewKey, OF_A_COMMAND};
 use crate::server_file;
 use crate::wiring::{self, Purpose};
 
 /// How long a command's own key works, should the command die before it erases it: longer than any sitting.
 const KEY_LIFE: Duration = Duration::from_hours(12);
-
-/// By this such keys are known.
-const KEY_LABEL: &str = "short-lived key of a command";
 
 /// A server to talk to, and a key for it.
 pub struct Connection {
@@ -185,7 +182,7 @@ async fn refused(response: Response) -> anyhow::Result<Response> {
 async fn mint(keys: &KeyStore, target: &Target) -> anyhow::Result<(String, String)> {
     let now = SystemClock.now_ms();
     for old in keys.list(None).await? {
-        if old.label == KEY_LABEL && !old.is_live(now) {
+        if old.label == OF_A_COMMAND && !old.is_live(now) {
             keys.erase(&old.id).await?;
         }
     }
@@ -194,7 +191,7 @@ async fn mint(keys: &KeyStore, target: &Target) -> anyhow::Result<(String, Strin
         team: target.team.clone(),
         user: target.user.clone(),
         admin: true,
-        label: KEY_LABEL.to_owned(),
+        label: OF_A_COMMAND.to_owned(),
         expires_at: Some(now.saturating_add(life)),
         ..NewKey::default()
     };

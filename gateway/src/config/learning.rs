@@ -1,5 +1,6 @@
 //! `[learning]`: what users may say of replies, and what becomes of it.
 
+use habit_learning::run::MOST_SETTINGS;
 use serde::{Deserialize, Serialize};
 
 use super::ConfigError;
@@ -17,6 +18,8 @@ pub struct Learning {
     /// with fewer users all of them must; what users said counts for themselves in any case. 1 takes everybody's word for
     /// everybody.
     pub min_users: usize,
+    /// Settings that a learning run tries, 1 to 6: each costs a training, and makes the gate stricter.
+    pub tries: usize,
     /// Good past answers to similar questions that a turn may be shown, 0 (off) to 16.
     pub few_shot: usize,
     /// How similar a past question must be, 0 to 1 (the cosine of the embedder's vectors).
@@ -30,6 +33,7 @@ impl Default for Learning {
         Self {
             feedback_a_day: 500,
             min_users: 2,
+            tries: 1,
             few_shot: 4,
             few_shot_floor: 0.55,
             few_shot_tokens: 600,
@@ -44,6 +48,10 @@ impl Learning {
                 "learning.min_users",
                 "must be at least 1, which takes everybody's word for everybody",
             ));
+        }
+        if !(1..=MOST_SETTINGS).contains(&self.tries) {
+            let why = format!("is {}; it may be 1 to {MOST_SETTINGS}", self.tries);
+            return Err(ConfigError::bad("learning.tries", why));
         }
         if self.few_shot > MOST_SHOTS {
             let why = format!("{} is too many; it may be 0 (off) to {MOST_SHOTS}", self.few_shot);

@@ -33,6 +33,12 @@ impl Load for Own {
         admitted(&wanted, model).await
     }
 
+    async fn files(&self, wanted: &config::Engine) -> anyhow::Result<LocalModel> {
+        let name = wanted.own_model(0).context("no model was named")?;
+        let (model, _) = self.resolved(wanted, name).await?;
+        Ok(model)
+    }
+
     fn ready(&self) -> anyhow::Result<Vec<String>> {
         let listed = self.store.list()?.into_iter();
         let chat = listed.filter(|model| model.ready && model.kind == Kind::Chat);
@@ -48,9 +54,17 @@ impl Own {
         prepared.with_context(|| format!("the model `{name}`"))
     }
 
-    /// The model's files, fetched, quantised, and found to fit in memory; and the settings, with what was found to suit it
-    /// where nothing was set.
+    /// The model's files, found to fit in memory, and the settings.
     async fn prepared(&self, wanted: &config::Engine, name: &str) -> anyhow::Result<(LocalModel, config::Engine)> {
+        let (model, wanted) = self.resolved(wanted, name).await?;
+        let dimensions = Dimensions::of(&model)?;
+        let window = wanted.context_window.map_or(dimensions.window, |window| window as u64);
+        dimensions.check(&model, window.min(dimensions.window.max(1)), available_memory())?;
+        Ok((model, wanted))
+    }
+
+    /// The model's files, fetched and quantised; and the settings, with what was found to suit it where nothing was set.
+    async fn resolved(&self, wanted: &config::Engine, name: &str) -> anyhow::Result<(LocalModel, config::Engine)> {
         let mut model = self.store.resolve(name, Arc::clone(&self.progress)).await?;
         let id = model.id.clone();
         let found = self.tuned.as_ref().and_then(|tuned| tuned.find(&model));
@@ -65,9 +79,6 @@ impl Own {
                 .at_precision(model, precision, Arc::clone(&self.progress))
                 .await?;
         }
-        let dimensions = Dimensions::of(&model)?;
-        let window = wanted.context_window.map_or(dimensions.window, |window| window as u64);
-        dimensions.check(&model, window.min(dimensions.window.max(1)), available_memory())?;
         if !named_bits {
             // Who did not ask for other bits knows it by its own name.
             model.id = id;

@@ -1,6 +1,6 @@
 //! A ledger in the process, for tests: the laws of [`Ledger`] without the disk.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -8,7 +8,7 @@ use habit_memory::journal::Page;
 use habit_memory::{MemoryError, Scope};
 use uuid::Uuid;
 
-use super::{DAY_MS, Feedback, Ledger, Use, admit};
+use super::{DAY_MS, Feedback, Ledger, Tainted, Use, admit, tainted};
 
 /// See the module.
 #[derive(Default)]
@@ -142,13 +142,15 @@ impl Ledger for RamLedger {
         Ok(found)
     }
 
-    async fn tainted(&self, team: &str) -> Result<Vec<(String, u64)>, MemoryError> {
-        let mut runs: BTreeMap<String, u64> = BTreeMap::new();
-        for (of, one) in &self.kept().uses {
-            if of == team && one.forgotten {
-                *runs.entry(one.run.clone()).or_default() += 1;
-            }
-        }
-        Ok(runs.into_iter().collect())
+    async fn tainted(&self, team: &str) -> Result<Vec<Tainted>, MemoryError> {
+        let kept = self.kept();
+        let forgotten = kept.uses.iter().filter(|(of, one)| of == team && one.forgotten);
+        Ok(tainted(forgotten.map(|(_, one)| (one.run.clone(), one.example))))
+    }
+
+    async fn users(&self, team: &str) -> Result<BTreeSet<String>, MemoryError> {
+        let kept = self.kept();
+        let of_team = kept.feedback.iter().filter(|(of, _)| of == team);
+        Ok(of_team.map(|(_, one)| one.user.clone()).collect())
     }
 }

@@ -1,5 +1,7 @@
 //! The ledger in the journal's database, written by the journal's writer: [`SeaLedger`].
 
+use std::collections::BTreeSet;
+
 use async_trait::async_trait;
 use habit_memory::journal::Page;
 use habit_memory::store::sea::{Guest, GuestWrite, Outcome};
@@ -11,7 +13,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
-use super::{DAY_MS, Feedback, Given, Ledger, Thumb, Use, admit};
+use super::{DAY_MS, Feedback, Given, Ledger, Tainted, Thumb, Use, admit, tainted};
 
 /// Ids in one statement; SQLite takes at most 32,766 values.
 const BATCH: usize = 1000;
@@ -312,15 +314,28 @@ impl Ledger for SeaLedger {
         self.uses(of_it).await?.into_iter().map(to_use).collect()
     }
 
-    async fn tainted(&self, team: &str) -> Result<Vec<(String, u64)>, MemoryError> {
+    async fn tainted(&self, team: &str) -> Result<Vec<Tainted>, MemoryError> {
         let forgotten = Condition::all()
             .add(used::Column::Team.eq(team))
             .add(used::Column::Forgotten.eq(true));
-        let mut runs: std::collections::BTreeMap<String, u64> = std::collections::BTreeMap::new();
+        let mut uses = Vec::new();
         for row in self.uses(forgotten).await? {
-            *runs.entry(row.run).or_default() += 1;
+            let example = id(&row.feedback, &row.example)?;
+            uses.push((row.run, example));
         }
-        Ok(runs.into_iter().collect())
+        Ok(tainted(uses.into_iter()))
+    }
+
+    async fn users(&self, team: &str) -> Result<BTreeSet<String>, MemoryError> {
+        let query = said::Entity::find()
+            .select_only()
+            .column(said::Column::User)
+            .distinct()
+            .filter(said::Column::Team.eq(team))
+            .into_tuple::<String>();
+        let users = query.all(self.guest.readers()).await;
+        let users = users.map_err(|error| self.guest.explain(&error))?;
+        Ok(users.into_iter().collect())
     }
 }
 

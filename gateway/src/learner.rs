@@ -1,0 +1,685 @@
+//! Learning runs of teams: what they are made of, where they are kept, and what becomes of them. A run itself is in
+//! [`habit_learning::run`], which model serves in [`habit_learning::rollout`]; the model's files and what trains on them
+//! come from a [`Workshop`].
+//!
+//! A team has at most one run at a time, and the machine trains one at a time. Runs have a folder each, by team and id.
+
+use std::collections::{BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+use habit_learning::curator::{Curator, Forgotten};
+use habit_learning::examples::Example;
+use habit_learning::examples::curate::Curated;
+use habit_learning::feedback::Tainted;
+use habit_learning::general;
+use habit_learning::rollout::{RolloutError, Rollouts, TeamModel};
+use habit_learning::run::{self, Plan, Report, RunError, grid};
+use habit_learning::trainer::Settings;
+use habit_memory::clock::Clock;
+use habit_memory::routines::Pace;
+use habit_memory::{MemoryError, Scope};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::config;
+use crate::downtime::learn::Learnt;
+use crate::keys::KeyStore;
+use crate::lifecycle::Lifecycle;
+
+mod gauge;
+pub mod jobs;
+pub mod private;
+pub mod workshop;
+
+pub use gauge::{Gauge, Progress};
+pub use workshop::{Served, Workshop};
+
+/// What it is built on.
+pub struct Parts {
+    /// Examples, and what runs used.
+    pub curator: Curator,
+    /// Which model serves a team.
+    pub rollouts: Rollouts,
+    /// Models' files and the trainer.
+    pub workshop: Arc<dyn Workshop>,
+    /// Who is in a team; `None` where everyone is the one user.
+    pub keys: Option<KeyStore>,
+    /// How many must agree, and how runs are made.
+    pub learning: config::Learning,
+    /// How a new model comes to serve.
+    pub rollout: config::Rollout,
+    /// Where runs are kept.
+    pub folder: PathBuf,
+    /// Tells the time.
+    pub clock: Arc<dyn Clock>,
+    /// Runs them.
+    pub lifecycle: Lifecycle,
+}
+
+/// See the module; cheap to clone.
+#[derive(Clone)]
+pub struct Learner {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    parts: Parts,
+    /// Runs under way, and the last one that failed, by team.
+    teams: Mutex<HashMap<String, Work>>,
+    /// The machine trains one at a time.
+    bench: tokio::sync::Mutex<()>,
+}
+
+#[derive(Default)]
+struct Work {
+    now: Option<(Uuid, Arc<Gauge>, CancellationToken)>,
+    failed: Option<(Uuid, String)>,
+}
+
+/// Why a run did not begin or did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum LearnError {
+    /// The team's run goes on.
+    #[error("the run {0} of this team is under way; wait for it, or cancel it")]
+    Busy(Uuid),
+    /// There is no such run of this team.
+    #[error("the team has no run {0}; GET /v1/learning/runs lists them")]
+    Unknown(Uuid),
+    /// Nothing can be learnt now; the message says what is missing.
+    #[error("{0}")]
+    Nothing(String),
+    /// The run's own error.
+    #[error(transparent)]
+    Run(#[from] RunError),
+    /// The state of the team's models.
+    #[error(transparent)]
+    Rollout(#[from] RolloutError),
+    /// What was said can't be read, or what was used can't be noted.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+}
+
+/// A run, as far as it has come.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Known {
+    /// Its id.
+    pub id: Uuid,
+    /// How far it is, if it runs now.
+    pub progress: Option<Progress>,
+    /// What it found, if it has ended.
+    pub report: Option<Report>,
+    /// Why it stopped, if it failed since the server began.
+    pub problem: Option<String>,
+    /// Examples that were forgotten since, of those that it used.
+    pub forgotten: usize,
+}
+
+/// What a run is made with.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    /// Settings to try first; the best of the last run, or the measured recipe, where there are none.
+    pub settings: Option<Settings>,
+}
+
+impl Learner {
+    /// Over these parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                parts,
+                teams: Mutex::default(),
+                bench: tokio::sync::Mutex::default(),
+            }),
+        }
+    }
+
+    /// What the team's model would learn from now.
+    ///
+    /// # Errors
+    /// [`LearnError::Memory`].
+    pub async fn material(&self, team: &str) -> Result<Curated, LearnError> {
+        let users = self.agreeing(team).await?;
+        Ok(self.inner.parts.curator.of_team(team, users).await?)
+    }
+
+    /// Different users that must say the same: as configured, or all that the team has.
+    ///
+    /// # Errors
+    /// [`LearnError::Memory`].
+    pub async fn agreeing(&self, team: &str) -> Result<usize, LearnError> {
+        let people = self.people(team).await?.len();
+        Ok(self.inner.parts.learning.min_users.min(people).max(1))
+    }
+
+    /// Whether nobody else is in this user's team.
+    ///
+    /// # Errors
+    /// [`LearnError::Memory`].
+    pub async fn is_alone(&self, scope: &Scope) -> Result<bool, LearnError> {
+        Ok(self.people(scope.team()).await?.iter().all(|user| user == scope.user()))
+    }
+
+    /// The users of a team: those who have keys, and those who said how replies were.
+    async fn people(&self, team: &str) -> Result<BTreeSet<String>, LearnError> {
+        let parts = &self.inner.parts;
+        let mut users = parts.curator.users(team).await?;
+        if let Some(keys) = &parts.keys {
+            users.extend(keys.people(team).await.map_err(storage)?);
+        }
+        Ok(users)
+    }
+
+    /// Begins a run of this team and returns its id; it goes on by itself.
+    ///
+    /// # Errors
+    /// [`LearnError`]: nothing was begun.
+    pub async fn start(&self, team: &str, wish: Wish) -> Result<Uuid, LearnError> {
+        let id = Uuid::now_v7();
+        let (gauge, cancel) = self.claim(team, id)?;
+        let plan = match self.plan(team, id, wish).await {
+            Ok(plan) => plan,
+            Err(error) => {
+                self.end(team, id, None);
+                return Err(error);
+            }
+        };
+        self.spawn(team, plan, gauge, cancel);
+        Ok(id)
+    }
+
+    /// Begins a run, or goes on with one that was broken off, and waits for its end.
+    ///
+    /// # Errors
+    /// [`LearnError`]; [`RunError::Cancelled`] in it when `cancel` said so: then the same call goes on.
+    pub async fn learn(&self, team: &str, cancel: &CancellationToken) -> Result<Report, LearnError> {
+        let old = self
+            .broken_off()
+            .into_iter()
+            .find(|(of, _)| of == team)
+            .map(|(_, id)| id);
+        let id = old.unwrap_or_else(Uuid::now_v7);
+        let (gauge, own) = match self.claim(team, id) {
+            Ok(claimed) => claimed,
+            Err(LearnError::Busy(other)) => return self.other(team, other, cancel).await,
+            Err(error) => return Err(error),
+        };
+        let plan = match run::state::State::read(&self.folder(team, id)) {
+            Ok(Some(state)) => Ok(state.plan),
+            Ok(None) => self.plan(team, id, Wish::default()).await,
+            Err(error) => Err(error.into()),
+        };
+        let plan = match plan {
+            Ok(plan) => plan,
+            Err(error) => {
+                self.end(team, id, None);
+                return Err(error);
+            }
+        };
+        // A task of its own: who stops waiting must not leave the team marked as busy.
+        let (learner, team, stop) = (self.clone(), team.to_owned(), own.clone());
+        let task = async move { learner.work(&team, plan, &gauge, &own).await };
+        let mut work = self.inner.parts.lifecycle.spawn(task);
+        let done = tokio::select! {
+            done = &mut work => done,
+            () = cancel.cancelled() => {
+                stop.cancel();
+                work.await
+            }
+        };
+        done.unwrap_or(Err(LearnError::Run(RunError::Cancelled)))
+    }
+
+    /// The report of a run that somebody else began, when it has ended.
+    async fn other(&self, team: &str, id: Uuid, cancel: &CancellationToken) -> Result<Report, LearnError> {
+        let ended = cancel.run_until_cancelled(self.stopped(team, id)).await;
+        ended.ok_or(RunError::Cancelled)?;
+        let report = Report::read(&self.folder(team, id))?;
+        report.ok_or_else(|| LearnError::Nothing(format!("the run {id}, which was under way, came to no end")))
+    }
+
+    /// Examples of the team that no run has seen yet; 0 where that is too few to show anything, or nothing can be trained.
+    ///
+    /// # Errors
+    /// [`LearnError`].
+    pub async fn fresh(&self, team: &str) -> Result<usize, LearnError> {
+        let parts = &self.inner.parts;
+        if parts.workshop.served().await.is_err() {
+            return Ok(0);
+        }
+        if self.broken_off().iter().any(|(of, _)| of == team) {
+            return Ok(1);
+        }
+        let examples = self.material(team).await?.examples;
+        let shares = habit_learning::examples::Shares::default();
+        let least = habit_learning::gate::Bounds::default().items;
+        if (examples.len() * shares.gate).div_ceil(100) < least {
+            return Ok(0);
+        }
+        let runs = self.runs(team).await?;
+        let last = runs.iter().find(|run| run.report.is_some());
+        let seen = last.map_or(0, |run| time(run.id));
+        let new = examples.iter().filter(|one| one.from.iter().any(|id| time(*id) > seen));
+        let serving = self.rollouts().state(team).serving;
+        let anew = runs.iter().any(|run| run.forgotten > 0 && Some(run.id) == serving);
+        Ok(new.count() + usize::from(anew))
+    }
+
+    /// Goes on with all runs that were broken off, team by team.
+    pub fn resume(&self) {
+        for (team, id) in self.broken_off() {
+            let Ok(Some(state)) = run::state::State::read(&self.folder(&team, id)) else {
+                continue;
+            };
+            if let Ok((gauge, cancel)) = self.claim(&team, id) {
+                tracing::info!(run = %id, "a learning run that was broken off goes on");
+                self.spawn(&team, state.plan, gauge, cancel);
+            }
+        }
+    }
+
+    /// Stops the team's run; what it did is kept, and it goes on when the server starts again, unless its folder goes.
+    ///
+    /// # Errors
+    /// [`LearnError::Unknown`] if that is not under way; [`LearnError::Run`] if its folder can't be removed.
+    pub async fn cancel(&self, team: &str, id: Uuid) -> Result<(), LearnError> {
+        let token = self.teams().get(team).and_then(|work| {
+            let now = work.now.as_ref().filter(|(running, ..)| *running == id);
+            now.map(|(_, _, token)| token.clone())
+        });
+        match token {
+            Some(token) => {
+                token.cancel();
+                self.stopped(team, id).await;
+            }
+            None if !self.folder(team, id).join("run.json").exists() => return Err(LearnError::Unknown(id)),
+            None => {}
+        }
+        self.discard(team, id)
+    }
+
+    /// The team's runs, newest first.
+    ///
+    /// # Errors
+    /// [`LearnError::Run`] if their folder can't be read; [`LearnError::Memory`].
+    pub async fn runs(&self, team: &str) -> Result<Vec<Known>, LearnError> {
+        let tainted = self.inner.parts.curator.ledger().tainted(team).await?;
+        let mut ids = folders(&self.team_folder(team));
+        if let Some((now, ..)) = self.teams().get(team).and_then(|work| work.now.as_ref()) {
+            ids.push(*now);
+        }
+        ids.sort_unstable();
+        ids.dedup();
+        ids.reverse();
+        ids.into_iter().map(|id| self.known(team, id, &tainted)).collect()
+    }
+
+    /// One of them.
+    ///
+    /// # Errors
+    /// [`LearnError`].
+    pub async fn run(&self, team: &str, id: Uuid) -> Result<Known, LearnError> {
+        let tainted = self.inner.parts.curator.ledger().tainted(team).await?;
+        let known = self.known(team, id, &tainted)?;
+        if known.progress.is_none() && known.report.is_none() && !self.folder(team, id).exists() {
+            return Err(LearnError::Unknown(id));
+        }
+        Ok(known)
+    }
+
+    /// The folder of a run.
+    #[must_use]
+    pub fn folder(&self, team: &str, id: Uuid) -> PathBuf {
+        self.team_folder(team).join(id.to_string())
+    }
+
+    /// Which model serves a team.
+    #[must_use]
+    pub fn rollouts(&self) -> &Rollouts {
+        &self.inner.parts.rollouts
+    }
+
+    /// A team's name may be `..`, a folder's may not.
+    fn team_folder(&self, team: &str) -> PathBuf {
+        self.inner.parts.folder.join(format!("team-{team}"))
+    }
+
+    fn known(&self, team: &str, id: Uuid, tainted: &[Tainted]) -> Result<Known, LearnError> {
+        let report = Report::read(&self.folder(team, id))?;
+        let name = id.to_string();
+        let forgotten = tainted.iter().find(|one| one.run == name);
+        let teams = self.teams();
+        let work = teams.get(team);
+        let now = work.and_then(|work| work.now.as_ref()).filter(|(now, ..)| *now == id);
+        let failed = work
+            .and_then(|work| work.failed.as_ref())
+            .filter(|(failed, _)| *failed == id);
+        Ok(Known {
+            id,
+            progress: now.map(|(_, gauge, _)| gauge.read()),
+            problem: failed.map(|(_, why)| why.clone()).filter(|_| report.is_none()),
+            report,
+            forgotten: forgotten.map_or(0, |one| one.examples.len()),
+        })
+    }
+
+    async fn plan(&self, team: &str, id: Uuid, wish: Wish) -> Result<Plan, LearnError> {
+        let parts = &self.inner.parts;
+        let served = parts.workshop.served().await.map_err(LearnError::Nothing)?;
+        let examples = self.examples(team).await?;
+        let name = id.to_string();
+        parts.curator.note_run(team, &name, &examples).await?;
+        // From here on whoever forgets something finds the run; what was forgotten just before is found here.
+        let tainted = parts.curator.ledger().tainted(team).await?;
+        if tainted.iter().any(|one| one.run == name) {
+            let why = "something of what was to be learnt from was forgotten just now; start the run again";
+            return Err(LearnError::Nothing(why.to_owned()));
+        }
+        let best = wish.settings.or_else(|| self.last_best(team));
+        Ok(Plan {
+            id,
+            team: team.to_owned(),
+            weights: served.weights,
+            model_dir: served.model_dir,
+            examples,
+            shares: habit_learning::examples::Shares::default(),
+            anchors: Vec::new(),
+            general: general::SENTENCES.map(str::to_owned).to_vec(),
+            grid: grid(best.as_ref(), parts.learning.tries),
+            bounds: habit_learning::gate::Bounds::default(),
+            keep: false,
+            memory: None,
+            threads: None,
+        })
+    }
+
+    async fn examples(&self, team: &str) -> Result<Vec<Example>, LearnError> {
+        let curated = self.material(team).await?;
+        if !curated.examples.is_empty() {
+            return Ok(curated.examples);
+        }
+        let why = curated
+            .left_out
+            .first()
+            .map(|left| format!(" (of what there is: {})", left.why));
+        let why = why.unwrap_or_default();
+        Err(LearnError::Nothing(format!(
+            "there is nothing to learn from yet{why}; say how replies were with POST /v1/feedback, best with a `correction`"
+        )))
+    }
+
+    /// The settings of the newest run that passed.
+    fn last_best(&self, team: &str) -> Option<Settings> {
+        let mut ids = folders(&self.team_folder(team));
+        ids.sort_unstable();
+        ids.into_iter().rev().find_map(|id| {
+            let report = Report::read(&self.folder(team, id)).ok()??;
+            let best = report.best.filter(|_| report.verdict.promote)?;
+            Some(report.tried.get(best)?.settings.clone())
+        })
+    }
+
+    /// Marks the team as busy.
+    fn claim(&self, team: &str, id: Uuid) -> Result<(Arc<Gauge>, CancellationToken), LearnError> {
+        let mut teams = self.teams();
+        let work = teams.entry(team.to_owned()).or_default();
+        if let Some((now, ..)) = &work.now {
+            return Err(LearnError::Busy(*now));
+        }
+        let gauge = Arc::new(Gauge::default());
+        let cancel = self.inner.parts.lifecycle.soft().child_token();
+        work.now = Some((id, Arc::clone(&gauge), cancel.clone()));
+        Ok((gauge, cancel))
+    }
+
+    fn end(&self, team: &str, id: Uuid, problem: Option<String>) {
+        let mut teams = self.teams();
+        let work = teams.entry(team.to_owned()).or_default();
+        work.now = None;
+        if let Some(problem) = problem {
+            work.failed = Some((id, problem));
+        }
+    }
+
+    fn spawn(&self, team: &str, plan: Plan, gauge: Arc<Gauge>, cancel: CancellationToken) {
+        let (learner, team) = (self.clone(), team.to_owned());
+        let task = async move { learner.work(&team, plan, &gauge, &cancel).await };
+        drop(self.inner.parts.lifecycle.spawn(async move {
+            if let Err(error) = task.await {
+                tracing::warn!("a learning run ended early: {error}");
+            }
+        }));
+    }
+
+    /// Runs a plan to its end, and hands what came of it to the rollout.
+    async fn work(
+        &self,
+        team: &str,
+        plan: Plan,
+        gauge: &Gauge,
+        cancel: &CancellationToken,
+    ) -> Result<Report, LearnError> {
+        let id = plan.id;
+        let folder = self.folder(team, id);
+        let done = self.run_plan(&folder, plan, gauge, cancel).await;
+        let done = match done {
+            Ok(report) => self.roll_out(team, &report).await.map(|()| report),
+            Err(error) => Err(error),
+        };
+        let problem = done.as_ref().err().map(ToString::to_string);
+        self.end(team, id, problem);
+        done
+    }
+
+    async fn run_plan(
+        &self,
+        folder: &Path,
+        plan: Plan,
+        gauge: &Gauge,
+        cancel: &CancellationToken,
+    ) -> Result<Report, LearnError> {
+        let parts = &self.inner.parts;
+        let turn = cancel.run_until_cancelled(self.inner.bench.lock()).await;
+        let _bench = turn.ok_or(RunError::Cancelled)?;
+        let tools = parts.workshop.tools().await.map_err(LearnError::Nothing)?;
+        let work = run::Parts {
+            base: tools.base,
+            trainer: tools.trainer,
+            loader: tools.loader,
+            clock: Arc::clone(&parts.clock),
+        };
+        Ok(run::go(folder, plan, &work, gauge, cancel).await?)
+    }
+
+    /// A model that passed begins its trial; one that did not is noted with the reasons.
+    async fn roll_out(&self, team: &str, report: &Report) -> Result<(), LearnError> {
+        let parts = &self.inner.parts;
+        let rollouts = &parts.rollouts;
+        // A run that is told again, after a crash between its end and this.
+        if rollouts.state(team).model(report.id).is_some() {
+            return Ok(());
+        }
+        let served = parts.workshop.served().await.map_err(LearnError::Nothing)?;
+        let folder = self.folder(team, report.id);
+        let path = report.model.clone().unwrap_or_else(|| folder.join("model.gguf"));
+        let model = TeamModel {
+            id: report.id,
+            run: Some(report.id),
+            summary: summary(report),
+            report: Some(folder.join("report.md")),
+            ..TeamModel::new(served.name, path, parts.clock.now_ms())
+        };
+        if !report.verdict.promote || report.model.is_none() {
+            rollouts.reject(team, &model, &report.verdict.reasons).await?;
+            return Ok(());
+        }
+        rollouts.offer(team, &model).await?;
+        rollouts.canary(team, model.id, parts.rollout.canary_share).await?;
+        Ok(())
+    }
+
+    /// Waits until a run that was told to stop has.
+    async fn stopped(&self, team: &str, id: Uuid) {
+        loop {
+            let gauge = self.teams().get(team).and_then(|work| {
+                let now = work.now.as_ref().filter(|(now, ..)| *now == id);
+                now.map(|(_, gauge, _)| Arc::clone(gauge))
+            });
+            let Some(gauge) = gauge else { return };
+            gauge.tick().await;
+        }
+    }
+
+    /// Removes a run's folder, unless it has a report.
+    fn discard(&self, team: &str, id: Uuid) -> Result<(), LearnError> {
+        let folder = self.folder(team, id);
+        if Report::read(&folder)?.is_none() {
+            remove(&folder)?;
+        }
+        Ok(())
+    }
+
+    /// All runs that have begun and not ended.
+    fn broken_off(&self) -> Vec<(String, Uuid)> {
+        let mut found = Vec::new();
+        for team in names(&self.inner.parts.folder) {
+            let Some(team) = team.strip_prefix("team-") else {
+                continue;
+            };
+            for id in folders(&self.team_folder(team)) {
+                let folder = self.folder(team, id);
+                if folder.join("run.json").exists() && !folder.join("report.json").exists() {
+                    found.push((team.to_owned(), id));
+                }
+            }
+        }
+        found
+    }
+
+    fn teams(&self) -> MutexGuard<'_, HashMap<String, Work>> {
+        self.inner.teams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What is forgotten leaves the files of runs too: a run under way with it begins anew some other time, a report loses the
+/// words. Of an erased user the models go as well.
+#[async_trait]
+impl Forgotten for Learner {
+    async fn forgotten(&self, scope: &Scope, erased: bool) -> Result<(), MemoryError> {
+        let team = scope.team();
+        let tainted = self.inner.parts.curator.ledger().tainted(team).await?;
+        for one in tainted {
+            let Ok(id) = Uuid::parse_str(&one.run) else { continue };
+            let folder = self.folder(team, id);
+            if !folder.exists() && !self.teams().get(team).is_some_and(|work| work.now.is_some()) {
+                continue;
+            }
+            if Report::read(&folder).map_err(storage)?.is_none() {
+                match self.cancel(team, id).await {
+                    Ok(()) | Err(LearnError::Unknown(_)) => {}
+                    Err(error) => return Err(storage(error)),
+                }
+                continue;
+            }
+            Report::forget(&folder, &one.examples).map_err(storage)?;
+            if erased {
+                self.withdraw(team, id, &folder).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Learner {
+    async fn withdraw(&self, team: &str, id: Uuid, folder: &Path) -> Result<(), MemoryError> {
+        let rollouts = &self.inner.parts.rollouts;
+        if rollouts.state(team).model(id).is_some() {
+            let why = "everything of a user whose words it was trained on was erased";
+            rollouts.withdraw(team, id, why).await.map_err(storage)?;
+        }
+        for part in ["adapter", "model.gguf", "run.json"] {
+            remove(&folder.join(part)).map_err(storage)?;
+        }
+        Ok(())
+    }
+}
+
+/// Learning as a routine of downtime.
+#[async_trait]
+impl crate::downtime::learn::Learner for Learner {
+    async fn plan(&self, team: &str) -> Result<u64, String> {
+        let fresh = self.fresh(team).await.map_err(|error| error.to_string())?;
+        Ok(fresh as u64)
+    }
+
+    async fn learn(&self, team: &str, pace: &Pace) -> Result<Learnt, String> {
+        let report = Self::learn(self, team, pace.stop()).await;
+        let report = report.map_err(|error| error.to_string())?;
+        let mut learnt = Learnt::default();
+        learnt.findings.count("examples trained on", report.counts.train as u64);
+        learnt.findings.count("examples judged by", report.counts.gate as u64);
+        learnt
+            .findings
+            .note(format!("the run {}: {}", report.id, summary(&report)));
+        if report.verdict.promote && report.model.is_some() {
+            learnt.model = Some(report.id);
+        }
+        Ok(learnt)
+    }
+}
+
+/// When a UUIDv7 was made, in Unix milliseconds.
+fn time(id: Uuid) -> u128 {
+    id.as_u128() >> 80
+}
+
+/// The gate's answer in a line.
+fn summary(report: &Report) -> String {
+    let best = report.best.and_then(|best| report.tried.get(best));
+    let right = best.map(|best| format!("{:.0} % of the gate's examples right", best.right * 100.0));
+    let items = report.counts.gate;
+    match (right, report.verdict.reasons.first()) {
+        (Some(right), None) => format!("{right}, of {items}"),
+        (Some(right), Some(reason)) => format!("{right}, of {items}; {reason}"),
+        (None, Some(reason)) => reason.clone(),
+        (None, None) => "nothing was trained".to_owned(),
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn storage(error: impl ToString) -> MemoryError {
+    MemoryError::Storage(error.to_string())
+}
+
+fn remove(path: &Path) -> Result<(), RunError> {
+    let removed = if path.is_dir() {
+        std::fs::remove_dir_all(path)
+    } else {
+        std::fs::remove_file(path)
+    };
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(RunError::Folder {
+            path: path.to_owned(),
+            doing: "removed",
+            why: error.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The names in a folder; none if it is not there.
+fn names(folder: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.collect()
+}
+
+/// The runs in a team's folder.
+fn folders(team: &Path) -> Vec<Uuid> {
+    let names = names(team).into_iter();
+    names.filter_map(|name| Uuid::parse_str(&name).ok()).collect()
+}

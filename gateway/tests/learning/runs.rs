@@ -1,0 +1,229 @@
+//! From corrections to a model that serves, and back: with a trainer and models that are doubles, through the router.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use habit_gateway::learner::workshop::Tools;
+use habit_gateway::learner::{Served, Workshop};
+use habit_learning::testing::{PUPIL, Pupil, School, things};
+
+use super::*;
+
+/// A school in the place of the trainer.
+struct Doubles {
+    school: Arc<School>,
+    weights: PathBuf,
+}
+
+#[async_trait]
+impl Workshop for Doubles {
+    async fn served(&self) -> Result<Served, String> {
+        Ok(Served {
+            name: PUPIL.to_owned(),
+            weights: self.weights.clone(),
+            model_dir: PathBuf::new(),
+        })
+    }
+
+    async fn tools(&self) -> Result<Tools, String> {
+        Ok(Tools {
+            base: Pupil::new(1.0).model(),
+            trainer: Arc::clone(&self.school) as _,
+            loader: Arc::clone(&self.school) as _,
+        })
+    }
+}
+
+pub async fn world() -> (TestApp, String) {
+    let test = TestApp::builder()
+        .workshop(Arc::new(Doubles {
+            school: Arc::new(School::default()),
+            weights: PathBuf::from("base.gguf"),
+        }))
+        .config(|config| config.learning.feedback_a_day = 2_000)
+        .build()
+        .await;
+    let key = test.key("acme", "ann").await;
+    (test, key)
+}
+
+/// Puts so many answers right.
+async fn teach(test: &TestApp, key: &str, count: usize) {
+    for thing in things(count) {
+        correct(test, key, &thing.question(), &thing.answer).await;
+    }
+}
+
+/// Runs, and gives the run when it has ended.
+async fn learn(test: &TestApp, key: &str) -> Value {
+    let begun = test.post("/v1/learning/runs", key, &json!({})).await;
+    assert_eq!(begun.status, StatusCode::OK, "{}", begun.text());
+    let path = format!("/v1/learning/runs/{}", begun.json()["id"].as_str().unwrap());
+    until(test, key, &path, |run| run["status"] != "running").await
+}
+
+/// Looks until what is there is as it should be.
+pub async fn until(test: &TestApp, key: &str, path: &str, done: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + Duration::from_secs(60);
+    loop {
+        let seen = test.get(path, key).await.json();
+        if done(&seen) {
+            return seen;
+        }
+        assert!(Instant::now() < deadline, "{seen}");
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn corrections_become_a_model_on_trial_and_a_rollback_takes_it_back() {
+    let (test, key) = world().await;
+    let refused = test.post("/v1/learning/runs", &key, &json!({})).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.text());
+    assert!(refused.text().contains("/v1/feedback"), "{}", refused.text());
+
+    teach(&test, &key, 160).await;
+    let before = test.get("/v1/learning/status", &key).await.json();
+    assert_eq!(
+        (&before["own_examples"], &before["team_examples"]),
+        (&json!(160), &json!(160)),
+        "{before}"
+    );
+    let run = learn(&test, &key).await;
+    assert_eq!(
+        (&run["status"], &run["model"]),
+        (&json!("passed"), &json!("canary")),
+        "{run}"
+    );
+    assert!(
+        run["report"]["changed"]
+            .as_array()
+            .is_some_and(|changed| !changed.is_empty()),
+        "{run}"
+    );
+    let id = run["id"].as_str().unwrap();
+    let markdown = test.get(&format!("/v1/learning/runs/{id}?format=markdown"), &key).await;
+    assert!(markdown.text().contains("Passed"), "{}", markdown.text());
+    let plot = test
+        .get(&format!("/v1/learning/runs/{id}?format=right.svg"), &key)
+        .await;
+    assert_eq!(plot.headers["content-type"], "image/svg+xml");
+
+    let status = test.get("/v1/learning/status", &key).await.json();
+    assert_eq!(status["canary"]["id"], id, "{status}");
+    let feedback = test.get("/v1/feedback?limit=1", &key).await.json();
+    let feedback = feedback["data"][0]["id"].as_str().unwrap();
+    let lineage = test.get(&format!("/v1/learning/lineage/{feedback}"), &key).await.json();
+    assert_eq!(lineage["runs"][0]["run"], id, "{lineage}");
+
+    let back = test
+        .post("/v1/learning/rollback", &key, &json!({"why": "I liked the old one"}))
+        .await;
+    assert_eq!(back.status, StatusCode::OK, "{}", back.text());
+    let status = test.get("/v1/learning/status", &key).await.json();
+    assert!(status["canary"].is_null() && status["serving"].is_null(), "{status}");
+    let again = test.post("/v1/learning/rollback", &key, &json!({})).await;
+    assert_eq!(again.status, StatusCode::BAD_REQUEST, "{}", again.text());
+
+    // What is forgotten marks the run, and its words leave the report.
+    let changed = run["report"]["changed"][0].clone();
+    let turn = changed["id"].as_str().unwrap();
+    assert_eq!(
+        test.delete(&format!("/v1/turns/{turn}"), &key).await.status,
+        StatusCode::OK
+    );
+    let marked = test.get(&format!("/v1/learning/runs/{id}"), &key).await.json();
+    assert_eq!(marked["forgotten"], 1, "{marked}");
+    let folder = test.folder().join("learning/team-acme").join(id);
+    let question = changed["question"].as_str().unwrap();
+    for file in ["report.json", "report.md"] {
+        let text = std::fs::read_to_string(folder.join(file)).unwrap();
+        assert!(!text.contains(question), "{question} in {file}");
+    }
+    // Of an erased user the models go too.
+    assert!(folder.join("model.gguf").exists());
+    let erased = test.post("/v1/memories/erase", &key, &json!({"confirm": "ann"})).await;
+    assert_eq!(erased.status, StatusCode::OK, "{}", erased.text());
+    assert!(!folder.join("model.gguf").exists() && !folder.join("adapter").exists());
+    let text = std::fs::read_to_string(folder.join("report.json")).unwrap();
+    assert!(
+        !things(160).iter().any(|thing| text.contains(&thing.question())),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn one_users_bad_corrections_teach_the_team_nothing() {
+    let (test, ann) = world().await;
+    let mallory = test.key("acme", "mallory").await;
+    for number in 0..120 {
+        correct(
+            &test,
+            &mallory,
+            &format!("where is branch {number} of {number}"),
+            "nowhere",
+        )
+        .await;
+    }
+    for key in [&ann, &mallory] {
+        let refused = test.post("/v1/learning/runs", key, &json!({})).await;
+        assert_eq!(
+            refused.status,
+            StatusCode::FORBIDDEN,
+            "of a team of several an admin: {}",
+            refused.text()
+        );
+    }
+    let admin = test.admin_key("acme", "ann").await;
+    let refused = test.post("/v1/learning/runs", &admin, &json!({})).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.text());
+    assert!(refused.text().contains("users"), "{}", refused.text());
+    let status = test.get("/v1/learning/status", &mallory).await.json();
+    assert_eq!(
+        (
+            &status["own_examples"],
+            &status["team_examples"],
+            &status["users_needed"]
+        ),
+        (&json!(120), &json!(0), &json!(2))
+    );
+}
+
+#[tokio::test]
+async fn other_teams_see_nothing_of_a_run() {
+    let (test, ann) = world().await;
+    teach(&test, &ann, 160).await;
+    let run = learn(&test, &ann).await;
+    let id = run["id"].as_str().unwrap();
+    let stranger = test.admin_key("other", "ann").await;
+    let path = format!("/v1/learning/runs/{id}");
+    for path in [
+        path.clone(),
+        format!("{path}?format=markdown"),
+        format!("{path}?format=right.svg"),
+    ] {
+        assert_eq!(test.get(&path, &stranger).await.status, StatusCode::NOT_FOUND, "{path}");
+    }
+    assert_eq!(
+        test.post(&format!("{path}/cancel"), &stranger, &json!({})).await.status,
+        StatusCode::NOT_FOUND
+    );
+    assert_eq!(test.get("/v1/learning/runs", &stranger).await.json()["data"], json!([]));
+    let back = test.post("/v1/learning/rollback", &stranger, &json!({})).await;
+    assert_eq!(back.status, StatusCode::BAD_REQUEST, "{}", back.text());
+    assert_eq!(
+        test.get(&path, &ann).await.json()["model"],
+        "canary",
+        "a stranger took it back"
+    );
+    // A colleague sees how it went, and none of ann's words.
+    let bob = test.key("acme", "bob").await;
+    let seen = test.get(&path, &bob).await.json();
+    assert_eq!(
+        (&seen["status"], &seen["report"]["changed"]),
+        (&json!("passed"), &json!([])),
+        "{seen}"
+    );
+}
