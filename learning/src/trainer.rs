@@ -7,7 +7,7 @@
 //!   norms, softmaxes and rotations have none and cut gradients silently, and its products compute one for frozen weights
 //!   that nobody needs;
 //! - [`anchors`]: general sentences on which the model shall stay as it was;
-//! - [`schedule`], [`state`], [`optimise`]: the order of the examples, what is kept of a run that breaks off, the steps;
+//! - `schedule`, `state`, `optimise`: the order of the examples, what is kept of a run that breaks off, the steps;
 //! - [`apart`]: the same in a process of its own, with low priority; [`probe`]: what other tools check it by.
 //!
 //! What was measured is in decision 19.
