@@ -83,3 +83,44 @@ fn signal_trainers(still: bool) -> bool {
     }
     any
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+    use std::time::{Duration, Instant};
+
+    use sysinfo::{Pid, ProcessStatus};
+
+    use super::*;
+
+    fn stands_still(pid: Pid) -> bool {
+        let mut system = System::new();
+        system.refresh_processes(ProcessesToUpdate::Some(&[pid]), true);
+        system
+            .process(pid)
+            .is_some_and(|process| process.status() == ProcessStatus::Stop)
+    }
+
+    fn within_a_second(what: impl Fn() -> bool) -> bool {
+        let began = Instant::now();
+        while began.elapsed() < Duration::from_secs(1) {
+            if what() {
+                return true;
+            }
+            std::thread::yield_now();
+        }
+        false
+    }
+
+    #[test]
+    fn a_trainer_stands_still_within_a_second_and_goes_on() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "read line", habit_learning::trainer::apart::COMMAND]);
+        let mut child = command.stdin(Stdio::piped()).spawn().unwrap();
+        let pid = Pid::from_u32(child.id());
+        assert!(within_a_second(|| signal_trainers(true) && stands_still(pid)));
+        assert!(within_a_second(|| signal_trainers(false) && !stands_still(pid)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}

@@ -354,7 +354,7 @@ impl State {
             &mut canary.seen,
             Seen {
                 turn: outcome.turn,
-                user: outcome.user,
+                user: watch::mark(&outcome.user),
                 tried,
                 reward,
             },

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use crate::gate::canary::{Canary as Trial, Standing};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 /// The chance that a canary that is as good is rolled back, ever.
@@ -24,7 +25,7 @@ const MOST: usize = 4000;
 pub struct Seen {
     /// The turn.
     pub turn: Uuid,
-    /// Who said so.
+    /// Who said so: [`mark`] of the name, so that nothing of it is left where the user is erased.
     pub user: String,
     /// Whether the canary answered it.
     pub tried: bool,
@@ -41,6 +42,14 @@ pub enum Verdict {
     Worse(String),
     /// It does better.
     Better(String),
+}
+
+/// The same for the same user, and no name.
+#[must_use]
+pub fn mark(user: &str) -> String {
+    let mut mark = hex::encode(Sha256::digest(user));
+    mark.truncate(16);
+    mark
 }
 
 /// Notes an outcome: once a turn, and of one user at most [`MOST_OF_A_USER`] on each side.

@@ -1,8 +1,9 @@
 //! Facts that users stated and that were not noted when they were said: the rules knew them not yet, or learning was off.
 
+use std::collections::HashSet;
+
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use std::collections::HashSet;
 use uuid::Uuid;
 
 use super::dedupe::id;

@@ -35,7 +35,6 @@ impl SeaJournal {
 }
 
 /// Says what the database said.
-#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn explain(error: DbErr) -> MemoryError {
     MemoryError::Storage(format!("the runs of routines can't be read or written: {error}"))
 }
