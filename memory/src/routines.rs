@@ -127,9 +127,11 @@ impl Findings {
     /// Notes that are kept.
     pub const NOTES: usize = 200;
 
-    /// Counts something.
+    /// Counts something; nothing is not counted.
     pub fn count(&mut self, what: &str, times: u64) {
-        *self.counts.entry(what.to_owned()).or_default() += times;
+        if times > 0 {
+            *self.counts.entry(what.to_owned()).or_default() += times;
+        }
     }
 
     /// Notes a single thing.

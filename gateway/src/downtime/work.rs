@@ -196,7 +196,7 @@ impl Downtime {
                 return Ok(false);
             }
             if runner.advance(run, pace).await? {
-                tracing::info!(run = %run.id, "the routine `{}` is done", run.routine);
+                tracing::debug!(run = %run.id, "the routine `{}` is done", run.routine);
                 return Ok(true);
             }
         }
