@@ -33,8 +33,8 @@ pub enum Eval {
     /// Whether it learns from use: a stream of questions, each answered, corrected, and learnt from in downtime
     ///
     /// The questions are crowd-written single turns of CLINC150 or banking77, and the right answer is the intent's name.
-    /// Without --every, the stream has one downtime, at its end: a training takes minutes, and four of them grow with
-    /// what was corrected until then. --every 40 lives through all of them.
+    /// Each downtime learns from all corrections until then, which takes minutes; --every with as many as --corrections has
+    /// only the last of them. Too few corrections are not trained on, as nothing could be shown of the result.
     Learning(Learning),
 }
 
@@ -68,9 +68,9 @@ pub struct Learning {
     /// What changes half way
     #[arg(long, value_enum)]
     pub drift: Option<Drift>,
-    /// Corrections between two downtimes [default: all of them, so there is one]
-    #[arg(long, value_name = "N")]
-    pub every: Option<usize>,
+    /// Corrections between two downtimes
+    #[arg(long, value_name = "N", default_value_t = 40)]
+    pub every: usize,
     /// Questions that are asked before and after
     #[arg(long, value_name = "N", default_value_t = 60)]
     pub later: usize,

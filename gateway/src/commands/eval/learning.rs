@@ -58,7 +58,7 @@ impl Prepared {
         anyhow::ensure!(wanted.corrections > 0, "--corrections must be at least 1");
         anyhow::ensure!(wanted.seeds > 0, "--seeds must be at least 1");
         anyhow::ensure!(wanted.later > 0, "--later must be at least 1");
-        anyhow::ensure!(wanted.every != Some(0), "--every must be at least 1");
+        anyhow::ensure!(wanted.every > 0, "--every must be at least 1");
         let settings = match &wanted.settings {
             Some(text) => serde_json::from_str(text).context("--settings is not as the trainer's settings are")?,
             None => Settings::default(),
@@ -97,7 +97,7 @@ impl Prepared {
             program: std::env::current_exe().context("this program's file can't be found")?,
             place: place.path(),
             arms: &wanted.arms,
-            every: wanted.every.unwrap_or(wanted.corrections),
+            every: wanted.every,
             settings: (self.settings.clone(), usize::from(wanted.grid)),
             general: &self.general,
             anchors: &self.anchors,

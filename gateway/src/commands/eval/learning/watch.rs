@@ -1,5 +1,6 @@
-//! A run's phases as progress bars.
+//! A run's phases as progress bars; as lines where the output goes to a file.
 
+use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 
 use habit_learning::run::{Phase, Watch};
@@ -40,6 +41,9 @@ impl Watch for Bar {
             String::new()
         };
         let label = format!("{}: {}{which}", self.label, phase.label());
+        if !std::io::stderr().is_terminal() {
+            eprintln!("{label} …");
+        }
         let bar = progress::counting(&label, steps as u64);
         *self.now.lock().unwrap_or_else(PoisonError::into_inner) = Some(bar);
     }
