@@ -26,6 +26,7 @@ pub mod reply;
 pub mod route;
 pub mod running;
 pub mod stack;
+pub mod step;
 pub mod variant;
 
 /// What a request allows memory to do (`X-Habit-Memory`).

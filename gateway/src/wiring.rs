@@ -371,6 +371,7 @@ pub fn context_parts(
         // Half of a source's time: the sources then still have theirs.
         patience: Duration::from_millis(config.memory.deadline_ms.div_ceil(2)),
         may_leave,
+        knobs: Some(knobs::of(&memory.rollouts)),
     }
 }
 
@@ -385,9 +386,7 @@ fn layers(config: &Config, memory: &MemoryParts, engines: &Engines, lifecycle: &
         lifecycle: lifecycle.clone(),
     });
     let may_leave: Arc<dyn Fn(&str) -> bool + Send + Sync> = Arc::new(move |model| fleet.may_see_memory(model));
-    let knobs = knobs::of(&memory.rollouts);
     let context = context_layer::layer(context_parts(config, memory, Arc::clone(&may_leave)));
-    let context = context.with_knobs(Arc::clone(&knobs));
     let few_shot = few_shot::layer(few_shot::FewShotParts {
         banks: memory.banks.clone(),
         embedder: Arc::clone(&memory.embedder),
@@ -408,8 +407,8 @@ fn layers(config: &Config, memory: &MemoryParts, engines: &Engines, lifecycle: &
     let assemble = assemble::layer(assemble::AssembleParts {
         engine: Arc::clone(&engine),
         memory_tokens: config.memory.tokens,
+        knobs: Some(knobs::of(&memory.rollouts)),
     });
-    let assemble = assemble.with_knobs(knobs);
     Stack {
         record: Some(record),
         overflow,

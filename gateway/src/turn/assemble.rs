@@ -5,16 +5,14 @@
 //! counted, memory is left out and the engine says what is wrong in its own words.
 
 use std::sync::Arc;
-use std::task::{self, Poll};
 
-use futures::future::BoxFuture;
 use habit_engine::Engine;
 use habit_memory::assembly::{Budget, assemble};
 use habit_memory::passage::Passage;
-use tower::{Layer, Service};
 
 use super::knobs::KnobsOf;
-use super::{Reply, Turn, TurnError, reply_tokens};
+use super::step::{Step, StepLayer};
+use super::{Trace, Turn, TurnError, reply_tokens};
 
 /// What the layer needs.
 #[derive(Clone)]
@@ -23,79 +21,34 @@ pub struct AssembleParts {
     pub engine: Arc<dyn Engine>,
     /// Tokens that memory may take, at most.
     pub memory_tokens: usize,
+    /// What was found to suit teams better.
+    pub knobs: Option<KnobsOf>,
 }
 
 /// See the module.
-#[derive(Clone)]
-pub struct AssembleLayer {
-    parts: AssembleParts,
-    knobs: Option<KnobsOf>,
-}
-
-impl AssembleLayer {
-    /// With what was found to suit teams.
-    #[must_use]
-    pub fn with_knobs(self, knobs: KnobsOf) -> Self {
-        let knobs = Some(knobs);
-        Self { knobs, ..self }
-    }
-}
+pub type AssembleLayer = StepLayer<AssembleParts>;
 
 /// A layer over these parts.
 #[must_use]
 pub fn layer(parts: AssembleParts) -> AssembleLayer {
-    AssembleLayer { parts, knobs: None }
+    StepLayer(parts)
 }
 
-impl<S> Layer<S> for AssembleLayer {
-    type Service = Assemble<S>;
+impl Step for AssembleParts {
+    type Done = Vec<Passage>;
 
-    fn layer(&self, inner: S) -> Self::Service {
-        Assemble {
-            inner,
-            parts: self.parts.clone(),
-            knobs: self.knobs.clone(),
-        }
-    }
-}
-
-/// The layer's service.
-#[derive(Clone)]
-pub struct Assemble<S> {
-    inner: S,
-    parts: AssembleParts,
-    knobs: Option<KnobsOf>,
-}
-
-impl<S> Service<Turn> for Assemble<S>
-where
-    S: Service<Turn, Response = Reply, Error = TurnError> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Reply;
-    type Error = TurnError;
-    type Future = BoxFuture<'static, Result<Reply, TurnError>>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), TurnError>> {
-        self.inner.poll_ready(cx)
+    async fn change(&self, turn: &mut Turn) -> Result<Self::Done, TurnError> {
+        Ok(self.fit(turn))
     }
 
-    fn call(&mut self, mut turn: Turn) -> Self::Future {
-        let knobs = self.knobs.as_ref().and_then(|knobs| knobs(turn.scope.team()));
-        let tokens = knobs.map_or(self.parts.memory_tokens, |knobs| knobs.tokens);
-        let injected = self.parts.fit(&mut turn, tokens);
-        let reply = self.inner.call(turn);
-        Box::pin(async move {
-            let mut reply = reply.await?;
-            reply.trace.injected = injected;
-            Ok(reply)
-        })
+    fn tell(injected: Self::Done, trace: &mut Trace) {
+        trace.injected = injected;
     }
 }
 
 impl AssembleParts {
     /// Puts what fits into the turn's messages and says what that is.
-    fn fit(&self, turn: &mut Turn, memory_tokens: usize) -> Vec<Passage> {
+    fn fit(&self, turn: &mut Turn) -> Vec<Passage> {
         let passages = std::mem::take(&mut turn.passages);
         if passages.is_empty() {
             return Vec::new();
@@ -104,6 +57,7 @@ impl AssembleParts {
         let Some(counter) = self.engine.token_counter(&model) else {
             return Vec::new();
         };
+        let knobs = self.knobs.as_ref().and_then(|knobs| knobs(turn.scope.team()));
         let window = counter.context_window();
         // Tools are in the prompt as well, beside the messages.
         let whole = counter.count_request(&turn.request).unwrap_or_default();
@@ -111,7 +65,7 @@ impl AssembleParts {
         let budget = Budget {
             context_window: window.saturating_sub(beside),
             reply_tokens: reply_tokens(&turn.request, window),
-            memory_tokens,
+            memory_tokens: knobs.map_or(self.memory_tokens, |knobs| knobs.tokens),
         };
         match assemble(&turn.request.messages, passages, &budget, &*counter) {
             Ok(assembled) => {

@@ -5,16 +5,14 @@
 //! where what they find may not go to the model.
 
 use std::sync::Arc;
-use std::task::{self, Poll};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use habit_engine::{Embedder, EngineError, Role};
 use habit_memory::context::{Gathered, Request, Slot, SourceReport, gather};
-use tower::{Layer, Service};
 
 use super::knobs::{self, KnobsOf};
-use super::{Reply, Turn, TurnError};
+use super::step::{Step, StepLayer};
+use super::{Trace, Turn, TurnError};
 
 /// How much of the last user message is looked for, in characters. The default embedder reads 256 tokens, which is
 /// about this much; long pastes say what they want at their beginning or their end, so that half is taken of each.
@@ -34,79 +32,31 @@ pub struct ContextParts {
     /// Whether memory may be put before this model: not where only outside upstreams serve it, and the configuration
     /// does not allow that it goes to any of them.
     pub may_leave: Arc<dyn Fn(&str) -> bool + Send + Sync>,
+    /// What was found to suit teams better.
+    pub knobs: Option<KnobsOf>,
 }
 
 /// See the module.
-#[derive(Clone)]
-pub struct ContextLayer {
-    parts: ContextParts,
-    knobs: Option<KnobsOf>,
-}
-
-impl ContextLayer {
-    /// With what was found to suit teams.
-    #[must_use]
-    pub fn with_knobs(self, knobs: KnobsOf) -> Self {
-        let knobs = Some(knobs);
-        Self { knobs, ..self }
-    }
-}
+pub type ContextLayer = StepLayer<ContextParts>;
 
 /// A layer over these parts.
 #[must_use]
 pub fn layer(parts: ContextParts) -> ContextLayer {
-    ContextLayer { parts, knobs: None }
+    StepLayer(parts)
 }
 
-impl<S> Layer<S> for ContextLayer {
-    type Service = GatherContext<S>;
+impl Step for ContextParts {
+    type Done = (Vec<SourceReport>, Option<String>);
 
-    fn layer(&self, inner: S) -> Self::Service {
-        GatherContext {
-            inner,
-            parts: self.parts.clone(),
-            knobs: self.knobs.clone(),
-        }
-    }
-}
-
-/// The layer's service.
-#[derive(Clone)]
-pub struct GatherContext<S> {
-    inner: S,
-    parts: ContextParts,
-    knobs: Option<KnobsOf>,
-}
-
-impl<S> Service<Turn> for GatherContext<S>
-where
-    S: Service<Turn, Response = Reply, Error = TurnError> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Reply;
-    type Error = TurnError;
-    type Future = BoxFuture<'static, Result<Reply, TurnError>>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), TurnError>> {
-        self.inner.poll_ready(cx)
+    async fn change(&self, turn: &mut Turn) -> Result<Self::Done, TurnError> {
+        let (Gathered { passages, reports }, words_alone) = self.look_up(turn).await?;
+        turn.passages.extend(passages);
+        Ok((reports, words_alone))
     }
 
-    fn call(&mut self, mut turn: Turn) -> Self::Future {
-        // The service that was polled ready is the one that is called; the clone takes its place.
-        let clone = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, clone);
-        let mut parts = self.parts.clone();
-        if let Some(knobs) = self.knobs.as_ref().and_then(|knobs| knobs(turn.scope.team())) {
-            parts.slots = knobs::slots(&parts.slots, &knobs).into();
-        }
-        Box::pin(async move {
-            let (Gathered { passages, reports }, words_alone) = parts.look_up(&turn).await?;
-            turn.passages.extend(passages);
-            let mut reply = inner.call(turn).await?;
-            reply.trace.sources = reports;
-            reply.trace.words_alone = words_alone;
-            Ok(reply)
-        })
+    fn tell((reports, words_alone): Self::Done, trace: &mut Trace) {
+        trace.sources = reports;
+        trace.words_alone = words_alone;
     }
 }
 
@@ -127,7 +77,9 @@ impl ContextParts {
         let Some(query) = query(turn) else {
             return Ok((Gathered::default(), None));
         };
-        let own = self.slots.iter().filter(|_| reads);
+        let suited = self.knobs.as_ref().and_then(|knobs| knobs(turn.scope.team()));
+        let suited = suited.map(|knobs| knobs::slots(&self.slots, &knobs));
+        let own = suited.as_deref().unwrap_or(&self.slots).iter().filter(|_| reads);
         let slots: Vec<Slot> = turn.sources.iter().chain(own).cloned().collect();
         let request = Request {
             scope: turn.scope.clone(),

@@ -6,18 +6,16 @@
 //! with what memory injects.
 
 use std::sync::Arc;
-use std::task::{self, Poll};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
 use habit_engine::{Embedder, Engine, Message, Role};
 use habit_learning::few_shot::{Bank, Banks, Shot};
 use habit_memory::conversation::visible_texts;
 use habit_memory::passage::{Citation, Passage, SourceKind};
-use tower::{Layer, Service};
 use uuid::Uuid;
 
-use super::{Reply, Turn, TurnError, reply_tokens};
+use super::step::{Step, StepLayer};
+use super::{Trace, Turn, TurnError, reply_tokens};
 use crate::lifecycle::Lifecycle;
 
 /// The share of the window that examples never exceed is one part in so many.
@@ -50,59 +48,23 @@ pub struct FewShotParts {
 }
 
 /// See the module.
-#[derive(Clone)]
-pub struct FewShotLayer {
-    parts: FewShotParts,
-}
+pub type FewShotLayer = StepLayer<FewShotParts>;
 
 /// A layer over these parts.
 #[must_use]
 pub fn layer(parts: FewShotParts) -> FewShotLayer {
-    FewShotLayer { parts }
+    StepLayer(parts)
 }
 
-impl<S> Layer<S> for FewShotLayer {
-    type Service = ShowExamples<S>;
+impl Step for FewShotParts {
+    type Done = Vec<Passage>;
 
-    fn layer(&self, inner: S) -> Self::Service {
-        ShowExamples {
-            inner,
-            parts: self.parts.clone(),
-        }
-    }
-}
-
-/// The layer's service.
-#[derive(Clone)]
-pub struct ShowExamples<S> {
-    inner: S,
-    parts: FewShotParts,
-}
-
-impl<S> Service<Turn> for ShowExamples<S>
-where
-    S: Service<Turn, Response = Reply, Error = TurnError> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Reply;
-    type Error = TurnError;
-    type Future = BoxFuture<'static, Result<Reply, TurnError>>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), TurnError>> {
-        self.inner.poll_ready(cx)
+    async fn change(&self, turn: &mut Turn) -> Result<Self::Done, TurnError> {
+        Ok(self.show(turn).await)
     }
 
-    fn call(&mut self, mut turn: Turn) -> Self::Future {
-        // The service that was polled ready is the one that is called; the clone takes its place.
-        let clone = self.inner.clone();
-        let mut inner = std::mem::replace(&mut self.inner, clone);
-        let parts = self.parts.clone();
-        Box::pin(async move {
-            let shown = parts.show(&mut turn).await;
-            let mut reply = inner.call(turn).await?;
-            reply.trace.injected.splice(0..0, shown);
-            Ok(reply)
-        })
+    fn tell(shown: Self::Done, trace: &mut Trace) {
+        trace.injected.splice(0..0, shown);
     }
 }
 

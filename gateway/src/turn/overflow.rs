@@ -5,14 +5,12 @@
 //! too long, with its limit and its count.
 
 use std::sync::Arc;
-use std::task::{self, Poll};
 
-use futures::future::BoxFuture;
 use habit_engine::{ChatRequest, Engine};
 use habit_memory::overflow::{Gone, Left, Room, Shortened, shorten};
-use tower::{Layer, Service};
 
-use super::{MemoryMode, Reply, Turn, TurnError, reply_tokens};
+use super::step::{Step, StepLayer};
+use super::{MemoryMode, Trace, Turn, TurnError, reply_tokens};
 
 /// The share of the window that is kept for what is recalled is one part in so many, and never more than memory may take.
 const MEMORY_SHARE: usize = 6;
@@ -43,15 +41,12 @@ pub struct OverflowParts {
 }
 
 /// See the module.
-#[derive(Clone)]
-pub struct OverflowLayer {
-    parts: OverflowParts,
-}
+pub type OverflowLayer = StepLayer<OverflowParts>;
 
 /// A layer over these parts.
 #[must_use]
 pub fn layer(parts: OverflowParts) -> OverflowLayer {
-    OverflowLayer { parts }
+    StepLayer(parts)
 }
 
 impl OverflowParts {
@@ -67,45 +62,15 @@ impl OverflowParts {
     }
 }
 
-impl<S> Layer<S> for OverflowLayer {
-    type Service = MakeRoom<S>;
+impl Step for OverflowParts {
+    type Done = Option<Left>;
 
-    fn layer(&self, inner: S) -> Self::Service {
-        MakeRoom {
-            inner,
-            parts: self.parts.clone(),
-        }
-    }
-}
-
-/// The layer's service.
-#[derive(Clone)]
-pub struct MakeRoom<S> {
-    inner: S,
-    parts: OverflowParts,
-}
-
-impl<S> Service<Turn> for MakeRoom<S>
-where
-    S: Service<Turn, Response = Reply, Error = TurnError> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Reply;
-    type Error = TurnError;
-    type Future = BoxFuture<'static, Result<Reply, TurnError>>;
-
-    fn poll_ready(&mut self, cx: &mut task::Context<'_>) -> Poll<Result<(), TurnError>> {
-        self.inner.poll_ready(cx)
+    async fn change(&self, turn: &mut Turn) -> Result<Self::Done, TurnError> {
+        Ok(self.make_room(turn))
     }
 
-    fn call(&mut self, mut turn: Turn) -> Self::Future {
-        let left = self.parts.make_room(&mut turn);
-        let reply = self.inner.call(turn);
-        Box::pin(async move {
-            let mut reply = reply.await?;
-            reply.trace.left = left;
-            Ok(reply)
-        })
+    fn tell(left: Self::Done, trace: &mut Trace) {
+        trace.left = left;
     }
 }
 

@@ -96,6 +96,7 @@ fn over(app: &App, memory: &MemoryParts, engine: &Arc<dyn Engine>) -> TurnServic
     let assemble = assemble::layer(assemble::AssembleParts {
         engine: Arc::clone(engine),
         memory_tokens: app.config.memory.tokens,
+        knobs: None,
     });
     stack::build(Stack {
         context: Some(context),

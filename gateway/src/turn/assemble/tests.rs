@@ -8,11 +8,11 @@ use futures::{StreamExt, stream};
 use habit_engine::{ChatRequest, DeltaStream, EngineError, Health, Message, ModelInfo, Role, TokenCounter};
 use habit_memory::Scope;
 use habit_memory::passage::{Citation, SourceKind};
-use tower::{ServiceExt, service_fn};
+use tower::{Layer, ServiceExt, service_fn};
 use uuid::Uuid;
 
 use super::*;
-use crate::turn::{MemoryMode, Trace, TurnService};
+use crate::turn::{MemoryMode, Reply, TurnService};
 
 /// Counts four bytes as a token, in a window of so many tokens.
 #[derive(Clone)]
@@ -110,6 +110,7 @@ async fn run(window: usize, turn: Turn) -> (Vec<Message>, Trace) {
     let parts = AssembleParts {
         engine: Arc::new(Window(window)),
         memory_tokens: 500,
+        knobs: None,
     };
     let reply = TurnService::new(layer(parts).layer(inner)).oneshot(turn).await.unwrap();
     let messages = seen.lock().unwrap().take().unwrap();

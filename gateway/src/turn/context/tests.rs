@@ -9,11 +9,11 @@ use habit_engine::{ChatRequest, EngineError, Message};
 use habit_memory::context::ContextSource;
 use habit_memory::passage::{Citation, Passage, SourceKind};
 use habit_memory::{MemoryError, Scope};
-use tower::{ServiceExt, service_fn};
+use tower::{Layer, ServiceExt, service_fn};
 use uuid::Uuid;
 
 use super::*;
-use crate::turn::{MemoryMode, Trace, TurnService};
+use crate::turn::{MemoryMode, Reply, TurnService};
 
 /// Answers with one passage and keeps what it was asked.
 struct Source {
@@ -106,6 +106,7 @@ fn bench(source: Answer, embedder: Answer) -> Bench {
         vector_deadline: Duration::from_millis(20),
         patience: Duration::from_millis(20),
         may_leave: Arc::new(|_| true),
+        knobs: None,
     };
     Bench { source, parts }
 }
