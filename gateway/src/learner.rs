@@ -520,6 +520,14 @@ impl Learner {
         Ok(())
     }
 
+    /// What came of a run that is under way, when it has ended.
+    async fn ended(&self, team: &str, id: Uuid, cancel: &CancellationToken) -> Result<Report, LearnError> {
+        let waited = cancel.run_until_cancelled(self.stopped(team, id)).await;
+        waited.ok_or(RunError::Cancelled)?;
+        let report = Report::read(&self.folder(team, id))?;
+        report.ok_or_else(|| LearnError::Nothing(format!("the run {id} did not come to its end")))
+    }
+
     /// Waits until a run that was told to stop has.
     async fn stopped(&self, team: &str, id: Uuid) {
         loop {
@@ -615,7 +623,11 @@ impl crate::downtime::learn::Learner for Learner {
     }
 
     async fn learn(&self, team: &str, pace: &Pace) -> Result<Learnt, String> {
-        let report = Self::learn(self, team, pace.stop()).await;
+        let report = match Self::learn(self, team, pace.stop()).await {
+            // It was begun by hand, or goes on since the start: what comes of it is this routine's too.
+            Err(LearnError::Busy(id)) => self.ended(team, id, pace.stop()).await,
+            report => report,
+        };
         let report = report.map_err(|error| error.to_string())?;
         let mut learnt = Learnt::default();
         learnt.findings.count("examples trained on", report.counts.train as u64);

@@ -248,7 +248,7 @@ pub fn assemble(config: Config, backends: Backends) -> App {
             &running,
             (&clock, &lifecycle),
         );
-        let downtime = Downtime::new(with_tuning(parts, &config, memory, &engine));
+        let downtime = Downtime::new(with_tuning(parts, &config, (memory, learner.clone()), &engine));
         drop(lifecycle.spawn(downtime.clone().work()));
         downtime
     });
@@ -330,10 +330,15 @@ fn downtime_parts(
 }
 
 /// With the search for better settings of memory.
-fn with_tuning(parts: DowntimeParts, config: &Config, memory: &MemoryParts, engine: &Arc<dyn Engine>) -> DowntimeParts {
+fn with_tuning(
+    parts: DowntimeParts,
+    config: &Config,
+    (memory, learner): (&MemoryParts, Option<Learner>),
+    engine: &Arc<dyn Engine>,
+) -> DowntimeParts {
+    let Some(learner) = learner else { return parts };
     let tune = Tune::new(TuneParts {
-        curator: memory.curator.clone(),
-        min_users: config.learning.min_users,
+        learner,
         rollouts: memory.rollouts.clone(),
         engine: Arc::clone(engine),
         slots: Arc::clone(&memory.slots),

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use habit_engine::{Embedder, Engine};
-use habit_learning::curator::Curator;
 use habit_learning::examples::Example;
 use habit_learning::gate::Bounds;
 use habit_learning::rollout::Rollouts;
@@ -21,6 +20,7 @@ use habit_memory::{MemoryError, Scope};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::learner::Learner;
 use crate::turn::knobs;
 
 /// By this it is asked for.
@@ -31,10 +31,8 @@ const MORE: usize = 3;
 
 /// What it is built on.
 pub struct TuneParts {
-    /// What users said was right.
-    pub curator: Curator,
-    /// Different users that must say the same.
-    pub min_users: usize,
+    /// Knows what users said was right, as far as enough of them agree.
+    pub learner: Learner,
     /// Where settings are kept.
     pub rollouts: Rollouts,
     /// What answers.
@@ -76,7 +74,9 @@ impl TuneParts {
     }
 
     async fn examples(&self, team: &str) -> Result<Vec<Example>, MemoryError> {
-        Ok(self.curator.of_team(team, self.min_users).await?.examples)
+        let material = self.learner.material(team).await;
+        let material = material.map_err(|error| MemoryError::Storage(error.to_string()))?;
+        Ok(material.examples)
     }
 }
 
