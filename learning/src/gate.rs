@@ -141,13 +141,13 @@ impl Bounds {
             return reasons;
         }
         let Interval { mean, lower, .. } = verdict.gain;
-        // Not `<=`: what is not a number is no proof.
-        if !(lower > 0.0) {
+        // What is not a number is no proof.
+        if lower.is_nan() || lower <= 0.0 {
             reasons.push(format!(
                 "it is not shown to be better: it gains {mean:+.3} exact matches an example, and as little as {lower:+.3} \
                  can't be ruled out"
             ));
-        } else if !(verdict.beyond_chance.lower > 0.0) {
+        } else if verdict.beyond_chance.lower.is_nan() || verdict.beyond_chance.lower <= 0.0 {
             reasons.push(format!(
                 "its right answers are no more than the frequent answers would get by chance ({:+.3} beyond chance, and as \
                  little as {:+.3} can't be ruled out): the feedback does not tell when to say what",
@@ -159,7 +159,7 @@ impl Bounds {
                 "how likely general text is to it could not be measured: the engine gives no probabilities of prompts"
                     .to_owned(),
             ),
-            Some(rise) if !(rise < self.general_rise) => reasons.push(format!(
+            Some(rise) if rise.is_nan() || rise >= self.general_rise => reasons.push(format!(
                 "it forgets: general text costs {rise:+.3} nats a token more, and less than {:+.3} is allowed",
                 self.general_rise
             )),

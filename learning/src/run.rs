@@ -28,6 +28,7 @@ use crate::trainer::{Job, Settings, Step, TrainError, Trained};
 
 mod chart;
 mod drive;
+mod markdown;
 pub mod report;
 pub mod state;
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::commands::eval::learning::arms::Arm;
+use crate::commands::eval::learning::lived::Arm;
 use crate::commands::eval::learning::stream::Drift;
 
 /// What to measure.

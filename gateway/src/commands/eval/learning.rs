@@ -2,7 +2,7 @@
 //! scored, and corrected; now and then there is downtime, in which a run learns from all corrections until then. Later
 //! questions, which are never in the stream, are asked before and after.
 //!
-//! [`data`] reads the questions, [`stream`] draws a seed's order, [`arms`] live through it, [`report`] and [`plots`] tell.
+//! [`data`] reads the questions, [`stream`] draws a seed's order, [`arms`] live through it ([`lived`]), [`report`] and [`plots`] tell.
 //! The learning itself is [`habit_learning::run`], the same that downtime runs; a question is put to the model as a user's
 //! only message would be.
 
@@ -14,8 +14,9 @@ use habit_learning::score::Model;
 use habit_learning::trainer::{Settings, anchors};
 use tokio_util::sync::CancellationToken;
 
-use self::arms::{Arm, Setup};
+use self::arms::Setup;
 use self::data::Data;
+use self::lived::Arm;
 use self::nearest::Nearest;
 use self::report::{About, Report};
 use self::stream::Stream;
@@ -25,8 +26,9 @@ use crate::commands::measuring::Place;
 use crate::commands::progress::Bars;
 use crate::wiring::Learnable;
 
-pub mod arms;
+mod arms;
 pub mod data;
+pub mod lived;
 mod nearest;
 mod plots;
 mod report;

@@ -7,7 +7,7 @@ use habit_learning::trainer::Settings;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::arms::{Arm, Downtime, Lived, Right, Seed, Side};
+use super::lived::{Arm, Downtime, Lived, Right, Seed, Side};
 use super::stream::Drift;
 
 /// Both sides of an interval together.
