@@ -3,9 +3,8 @@
 import json
 import time
 
-import httpx
 import openai
-from checks import BASE, HELLO, KEY, check, main, refused
+from checks import HELLO, check, main, refused
 
 client = openai.OpenAI(max_retries=0)
 LINES = "\n".join(
@@ -67,13 +66,12 @@ def feedback_by_id_and_by_metadata():
         max_tokens=8,
         metadata={"conversation_id": "feedback", "habit_feedback": "good"},
     )
-    web = httpx.Client(base_url=BASE, headers={"authorization": f"Bearer {KEY}"})
-    given = web.post("feedback", json={"completion_id": said.id, "correction": "Hello!"})
-    assert given.status_code == 200, given.text
-    lineage = web.get(f"learning/lineage/{given.json()['id']}").json()
+    given = client.post("/feedback", cast_to=object, body={"completion_id": said.id, "correction": "Hello!"})
+    lineage = client.get(f"/learning/lineage/{given['id']}", cast_to=object)
     assert lineage["example"]["answer"] == "Hello!" and len(lineage["example"]["from"]) == 2, lineage
-    lines = web.get("learning/export", params={"format": "kto"}).text.splitlines()
-    assert any(json.loads(line)["label"] for line in lines), lines
+    examples = client.get("/learning/examples", cast_to=object)
+    assert examples["total"] == 1 and examples["data"][0]["messages"][-1]["content"] == "Say hello.", examples
+
 
 
 main()
