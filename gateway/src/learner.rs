@@ -8,8 +8,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use async_trait::async_trait;
-use habit_learning::curator::{Curator, Forgotten};
+use habit_learning::curator::Curator;
 use habit_learning::examples::Example;
 use habit_learning::examples::curate::Curated;
 use habit_learning::feedback::Tainted;
@@ -18,20 +17,23 @@ use habit_learning::rollout::{RolloutError, Rollouts, TeamModel};
 use habit_learning::run::{self, Plan, Report, RunError, grid};
 use habit_learning::trainer::Settings;
 use habit_memory::clock::Clock;
-use habit_memory::routines::Pace;
 use habit_memory::{MemoryError, Scope};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::config;
-use crate::downtime::learn::Learnt;
 use crate::keys::KeyStore;
 use crate::lifecycle::Lifecycle;
 
+mod forget;
 mod gauge;
 pub mod jobs;
+mod place;
 pub mod private;
+mod routine;
 pub mod workshop;
+
+use place::{folders, names, remove, storage};
 
 pub use gauge::{Gauge, Progress};
 pub use workshop::{Served, Workshop};
@@ -188,83 +190,6 @@ impl Learner {
         };
         self.spawn(team, plan, gauge, cancel);
         Ok(id)
-    }
-
-    /// Begins a run, or goes on with one that was broken off, and waits for its end.
-    ///
-    /// # Errors
-    /// [`LearnError`]; [`RunError::Cancelled`] in it when `cancel` said so: then the same call goes on.
-    pub async fn learn(&self, team: &str, cancel: &CancellationToken) -> Result<Report, LearnError> {
-        let old = self
-            .broken_off()
-            .into_iter()
-            .find(|(of, _)| of == team)
-            .map(|(_, id)| id);
-        let id = old.unwrap_or_else(Uuid::now_v7);
-        let (gauge, own) = match self.claim(team, id) {
-            Ok(claimed) => claimed,
-            Err(LearnError::Busy(other)) => return self.other(team, other, cancel).await,
-            Err(error) => return Err(error),
-        };
-        let plan = match run::state::State::read(&self.folder(team, id)) {
-            Ok(Some(state)) => Ok(state.plan),
-            Ok(None) => self.plan(team, id, Wish::default()).await,
-            Err(error) => Err(error.into()),
-        };
-        let plan = match plan {
-            Ok(plan) => plan,
-            Err(error) => {
-                self.end(team, id, None);
-                return Err(error);
-            }
-        };
-        // A task of its own: who stops waiting must not leave the team marked as busy.
-        let (learner, team, stop) = (self.clone(), team.to_owned(), own.clone());
-        let task = async move { learner.work(&team, plan, &gauge, &own).await };
-        let mut work = self.inner.parts.lifecycle.spawn(task);
-        let done = tokio::select! {
-            done = &mut work => done,
-            () = cancel.cancelled() => {
-                stop.cancel();
-                work.await
-            }
-        };
-        done.unwrap_or(Err(LearnError::Run(RunError::Cancelled)))
-    }
-
-    /// The report of a run that somebody else began, when it has ended.
-    async fn other(&self, team: &str, id: Uuid, cancel: &CancellationToken) -> Result<Report, LearnError> {
-        let ended = cancel.run_until_cancelled(self.stopped(team, id)).await;
-        ended.ok_or(RunError::Cancelled)?;
-        let report = Report::read(&self.folder(team, id))?;
-        report.ok_or_else(|| LearnError::Nothing(format!("the run {id}, which was under way, came to no end")))
-    }
-
-    /// Examples of the team that no run has seen yet; 0 where that is too few to show anything, or nothing can be trained.
-    ///
-    /// # Errors
-    /// [`LearnError`].
-    pub async fn fresh(&self, team: &str) -> Result<usize, LearnError> {
-        let parts = &self.inner.parts;
-        if parts.workshop.served().await.is_err() {
-            return Ok(0);
-        }
-        if self.broken_off().iter().any(|(of, _)| of == team) {
-            return Ok(1);
-        }
-        let examples = self.material(team).await?.examples;
-        let shares = habit_learning::examples::Shares::default();
-        let least = habit_learning::gate::Bounds::default().items;
-        if (examples.len() * shares.gate).div_ceil(100) < least {
-            return Ok(0);
-        }
-        let runs = self.runs(team).await?;
-        let last = runs.iter().find(|run| run.report.is_some());
-        let seen = last.map_or(0, |run| time(run.id));
-        let new = examples.iter().filter(|one| one.from.iter().any(|id| time(*id) > seen));
-        let serving = self.rollouts().state(team).serving;
-        let anew = runs.iter().any(|run| run.forgotten > 0 && Some(run.id) == serving);
-        Ok(new.count() + usize::from(anew))
     }
 
     /// Goes on with all runs that were broken off, team by team.
@@ -520,14 +445,6 @@ impl Learner {
         Ok(())
     }
 
-    /// What came of a run that is under way, when it has ended.
-    async fn ended(&self, team: &str, id: Uuid, cancel: &CancellationToken) -> Result<Report, LearnError> {
-        let waited = cancel.run_until_cancelled(self.stopped(team, id)).await;
-        waited.ok_or(RunError::Cancelled)?;
-        let report = Report::read(&self.folder(team, id))?;
-        report.ok_or_else(|| LearnError::Nothing(format!("the run {id} did not come to its end")))
-    }
-
     /// Waits until a run that was told to stop has.
     async fn stopped(&self, team: &str, id: Uuid) {
         loop {
@@ -571,82 +488,6 @@ impl Learner {
     }
 }
 
-/// What is forgotten leaves the files of runs too: a run under way with it begins anew some other time, a report loses the
-/// words. Of an erased user the models go as well.
-#[async_trait]
-impl Forgotten for Learner {
-    async fn forgotten(&self, scope: &Scope, erased: bool) -> Result<(), MemoryError> {
-        let team = scope.team();
-        let tainted = self.inner.parts.curator.ledger().tainted(team).await?;
-        for one in tainted {
-            let Ok(id) = Uuid::parse_str(&one.run) else { continue };
-            let folder = self.folder(team, id);
-            if !folder.exists() && !self.teams().get(team).is_some_and(|work| work.now.is_some()) {
-                continue;
-            }
-            if Report::read(&folder).map_err(storage)?.is_none() {
-                match self.cancel(team, id).await {
-                    Ok(()) | Err(LearnError::Unknown(_)) => {}
-                    Err(error) => return Err(storage(error)),
-                }
-                continue;
-            }
-            Report::forget(&folder, &one.examples).map_err(storage)?;
-            if erased {
-                self.withdraw(team, id, &folder).await?;
-            }
-        }
-        Ok(())
-    }
-}
-
-impl Learner {
-    async fn withdraw(&self, team: &str, id: Uuid, folder: &Path) -> Result<(), MemoryError> {
-        let rollouts = &self.inner.parts.rollouts;
-        if rollouts.state(team).model(id).is_some() {
-            let why = "everything of a user whose words it was trained on was erased";
-            rollouts.withdraw(team, id, why).await.map_err(storage)?;
-        }
-        for part in ["adapter", "model.gguf", "run.json"] {
-            remove(&folder.join(part)).map_err(storage)?;
-        }
-        Ok(())
-    }
-}
-
-/// Learning as a routine of downtime.
-#[async_trait]
-impl crate::downtime::learn::Learner for Learner {
-    async fn plan(&self, team: &str) -> Result<u64, String> {
-        let fresh = self.fresh(team).await.map_err(|error| error.to_string())?;
-        Ok(fresh as u64)
-    }
-
-    async fn learn(&self, team: &str, pace: &Pace) -> Result<Learnt, String> {
-        let report = match Self::learn(self, team, pace.stop()).await {
-            // It was begun by hand, or goes on since the start: what comes of it is this routine's too.
-            Err(LearnError::Busy(id)) => self.ended(team, id, pace.stop()).await,
-            report => report,
-        };
-        let report = report.map_err(|error| error.to_string())?;
-        let mut learnt = Learnt::default();
-        learnt.findings.count("examples trained on", report.counts.train as u64);
-        learnt.findings.count("examples judged by", report.counts.gate as u64);
-        learnt
-            .findings
-            .note(format!("the run {}: {}", report.id, summary(&report)));
-        if report.verdict.promote && report.model.is_some() {
-            learnt.model = Some(report.id);
-        }
-        Ok(learnt)
-    }
-}
-
-/// When a UUIDv7 was made, in Unix milliseconds.
-fn time(id: Uuid) -> u128 {
-    id.as_u128() >> 80
-}
-
 /// The gate's answer in a line.
 fn summary(report: &Report) -> String {
     let best = report.best.and_then(|best| report.tried.get(best));
@@ -658,40 +499,4 @@ fn summary(report: &Report) -> String {
         (None, Some(reason)) => reason.clone(),
         (None, None) => "nothing was trained".to_owned(),
     }
-}
-
-#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
-fn storage(error: impl ToString) -> MemoryError {
-    MemoryError::Storage(error.to_string())
-}
-
-fn remove(path: &Path) -> Result<(), RunError> {
-    let removed = if path.is_dir() {
-        std::fs::remove_dir_all(path)
-    } else {
-        std::fs::remove_file(path)
-    };
-    match removed {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(RunError::Folder {
-            path: path.to_owned(),
-            doing: "removed",
-            why: error.to_string(),
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// The names in a folder; none if it is not there.
-fn names(folder: &Path) -> Vec<String> {
-    let Ok(entries) = std::fs::read_dir(folder) else {
-        return Vec::new();
-    };
-    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    names.collect()
-}
-
-/// The runs in a team's folder.
-fn folders(team: &Path) -> Vec<Uuid> {
-    let names = names(team).into_iter();
-    names.filter_map(|name| Uuid::parse_str(&name).ok()).collect()
 }

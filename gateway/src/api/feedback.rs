@@ -1,5 +1,7 @@
 //! `/v1/feedback`: what users say of replies. What becomes of it is in [`super::learning`].
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::{Path, Query, State};
 use habit_learning::curator::{Curator, FeedbackError};
@@ -8,7 +10,6 @@ use habit_memory::journal::Page;
 use http::{HeaderMap, StatusCode};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::time::Duration;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 

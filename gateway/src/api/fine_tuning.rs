@@ -403,7 +403,6 @@ fn settings(body: &CreateJob) -> Result<Settings, ApiError> {
     Ok(settings)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a factor of 0 to 10")]
 fn narrow(number: f64) -> f32 {
     number as f32
 }

@@ -21,8 +21,9 @@ use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use super::place::{folders, remove, storage};
 use super::private::{self, Named};
-use super::{Gauge, LearnError, Learner, Progress, folders, remove, storage};
+use super::{Gauge, LearnError, Learner, Progress};
 
 /// A job's own file.
 const FILE: &str = "job.json";

@@ -43,7 +43,6 @@ pub fn clusters(texts: &[String]) -> Vec<usize> {
 
 /// How much of two texts' runs is shared, 0 to 1.
 #[must_use]
-#[expect(clippy::cast_precision_loss, reason = "numbers of letters")]
 pub fn similarity(a: &str, b: &str) -> f32 {
     let (a, b) = (runs(a), runs(b));
     let both = a.iter().filter(|run| b.binary_search(run).is_ok()).count();

@@ -373,7 +373,6 @@ fn id(row: &str, text: &str) -> Result<Uuid, MemoryError> {
     Uuid::parse_str(text).map_err(|error| damaged(row, &error.to_string()))
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "a score of 0 to 1")]
 fn to_feedback(row: said::Model) -> Result<Feedback, MemoryError> {
     let thumb = match row.thumb.as_deref() {
         None => None,

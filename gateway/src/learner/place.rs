@@ -1,0 +1,44 @@
+//! The folders of runs.
+
+use std::path::Path;
+
+use habit_learning::run::RunError;
+use habit_memory::MemoryError;
+use uuid::Uuid;
+
+/// Something of a run that can't be read or written, in memory's words.
+pub(super) fn storage(error: impl ToString) -> MemoryError {
+    MemoryError::Storage(error.to_string())
+}
+
+/// Removes a file or a folder with all that is in it, if it is there.
+pub(super) fn remove(path: &Path) -> Result<(), RunError> {
+    let removed = if path.is_dir() {
+        std::fs::remove_dir_all(path)
+    } else {
+        std::fs::remove_file(path)
+    };
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(RunError::Folder {
+            path: path.to_owned(),
+            doing: "removed",
+            why: error.to_string(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// The names in a folder; none if it is not there.
+pub(super) fn names(folder: &Path) -> Vec<String> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    names.collect()
+}
+
+/// The runs in a team's folder.
+pub(super) fn folders(team: &Path) -> Vec<Uuid> {
+    let names = names(team).into_iter();
+    names.filter_map(|name| Uuid::parse_str(&name).ok()).collect()
+}
