@@ -2,44 +2,32 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context;
 use habit_engine::embedder::MiniLm;
 use habit_engine::fleet::Fleet;
-use habit_engine::models::{LocalModel, Progress, Store, Weights};
+use habit_engine::models::{Progress, Store, Weights};
 use habit_engine::{Embedder, Engine};
-use habit_learning::curator::{self, Curator};
 use habit_learning::feedback::Ledger;
 use habit_learning::feedback::sea::SeaLedger;
-use habit_learning::few_shot::Banks;
 use habit_learning::rollout::Rollouts;
 use habit_memory::clock::{Clock, SystemClock};
 use habit_memory::consent::Consents;
-use habit_memory::context::{self, ContextSource, KnownFacts, Recalled, Slot};
 use habit_memory::facts::Facts;
-use habit_memory::files::Files;
 use habit_memory::index::Index;
-use habit_memory::indexer::Indexer;
 use habit_memory::journal::Journal;
-use habit_memory::memories::{self, Memories};
-use habit_memory::objects::{self, Objects};
-use habit_memory::routines::{self, Runner};
+use habit_memory::objects::Objects;
 use habit_memory::store::lance::LanceIndex;
 use habit_memory::store::sea::{Runs, SeaJournal};
 use habit_memory::store::shelves::{Lexicon, Shelves};
-use habit_memory::vector_stores::{self, VectorStores};
 
 use tokio_util::sync::CancellationToken;
 
 use self::own::Own;
 use crate::api::responses::background::Background;
-use crate::app::{App, MemoryParts};
+use crate::app::App;
 use crate::config::{self, Config};
-use crate::downtime::learn::Learn;
-use crate::downtime::traffic::Turns;
-use crate::downtime::tune::{Tune, TuneParts};
-use crate::downtime::{Downtime, DowntimeParts};
+use crate::downtime::Downtime;
 use crate::engines::Engines;
 use crate::keys::KeyStore;
 use crate::learner::jobs::Jobs;
@@ -51,10 +39,16 @@ use crate::tuned::Tuned;
 use crate::turn::running::Running;
 use crate::turn::stack::{self, Stack};
 use crate::turn::variant::{VariantParts, Variants};
-use crate::turn::{assemble, context as context_layer, few_shot, knobs, overflow, record};
 
+mod layers;
+mod learnable;
+mod memory;
 mod own;
+mod upkeep;
 pub mod upstream;
+
+pub use layers::context_parts;
+pub use learnable::Learnable;
 
 /// What a process is for: it loads no more than that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,7 +201,7 @@ pub fn assemble(config: Config, backends: Backends) -> App {
     if let Some(variants) = &variants {
         variants.warm();
     }
-    let memory = memory.map(|memory| remember(&config, memory, &clock, &lifecycle));
+    let memory = memory.map(|memory| memory::remember(&config, memory, &clock, &lifecycle));
     let running = Running::default();
     let learner = memory.as_ref().zip(variants.as_ref()).map(|(memory, variants)| {
         let learner = Learner::new(learner::Parts {
@@ -241,14 +235,14 @@ pub fn assemble(config: Config, backends: Backends) -> App {
         }
     }
     let downtime = memory.as_ref().map(|memory| {
-        let parts = downtime_parts(
+        let parts = upkeep::downtime_parts(
             &config,
             memory,
             (variants.clone(), learner.clone()),
             &running,
             (&clock, &lifecycle),
         );
-        let downtime = Downtime::new(with_tuning(parts, &config, (memory, learner.clone()), &engine));
+        let downtime = Downtime::new(upkeep::with_tuning(parts, &config, (memory, learner.clone()), &engine));
         drop(lifecycle.spawn(downtime.clone().work()));
         downtime
     });
@@ -256,7 +250,7 @@ pub fn assemble(config: Config, backends: Backends) -> App {
         running: running.clone(),
         variants: variants.clone(),
         ..match &memory {
-            Some(memory) => layers(&config, memory, &engines, &lifecycle),
+            Some(memory) => layers::layers(&config, memory, &engines, &lifecycle),
             None => Stack::bare(Arc::clone(&engine)),
         }
     });
@@ -288,245 +282,10 @@ async fn rollouts(journal: &SeaJournal, clock: &Arc<dyn Clock>) -> anyhow::Resul
     Ok(rollouts)
 }
 
-/// What is done in downtime, and when.
-fn downtime_parts(
-    config: &Config,
-    memory: &MemoryParts,
-    (variants, learner): (Option<Variants>, Option<Learner>),
-    running: &Running,
-    (clock, lifecycle): (&Arc<dyn Clock>, &Lifecycle),
-) -> DowntimeParts {
-    let mut routines = routines::memory(&routines::Parts {
-        journal: Arc::clone(&memory.journal),
-        index: Arc::clone(&memory.index),
-        indexer: memory.indexer.clone(),
-        facts: Arc::clone(&memory.facts),
-        memories: memory.memories.clone(),
-        objects: Arc::clone(&memory.objects),
-        expiry: Arc::new(memory.stores.clone()),
-        runs: memory.runs.clone(),
-        clock: Arc::clone(clock),
-        learns: config.memory.learn,
-    });
-    if let Some(learner) = learner {
-        let rollouts = learner.rollouts().clone();
-        routines.push(Arc::new(Learn::new(Arc::new(learner), rollouts)));
-    }
-    // A data directory has one process at a time.
-    let folder = config.data_dir().unwrap_or_default();
-    let host = sysinfo::System::host_name().unwrap_or_default();
-    DowntimeParts {
-        holder: format!("{host}:{}", folder.display()),
-        runner: Runner::new(memory.runs.clone(), routines, Arc::clone(clock)),
-        journal: Arc::clone(&memory.journal),
-        facts: Arc::clone(&memory.facts),
-        traffic: Turns::new(running.clone(), memory.indexer.clone()),
-        variants,
-        config: config.downtime.clone(),
-        rollout: config.rollout.clone(),
-        clock: Arc::clone(clock),
-        stop: lifecycle.soft().clone(),
-    }
-}
-
-/// With the search for better settings of memory.
-fn with_tuning(
-    parts: DowntimeParts,
-    config: &Config,
-    (memory, learner): (&MemoryParts, Option<Learner>),
-    engine: &Arc<dyn Engine>,
-) -> DowntimeParts {
-    let Some(learner) = learner else { return parts };
-    let tune = Tune::new(TuneParts {
-        learner,
-        rollouts: memory.rollouts.clone(),
-        engine: Arc::clone(engine),
-        slots: Arc::clone(&memory.slots),
-        tokens: config.memory.tokens,
-        embedder: Arc::clone(&memory.embedder),
-    });
-    DowntimeParts {
-        runner: parts.runner.with(Arc::new(tune)),
-        ..parts
-    }
-}
-
 /// Reads the index into memory, so that the first question of everyone is as quick as the next.
 async fn hold(index: Arc<dyn Index>, stop: CancellationToken) {
     if let Some(Err(error)) = stop.run_until_cancelled(index.hold()).await {
         tracing::warn!("the index is not read into memory yet, first questions are slower: {error}");
-    }
-}
-
-/// What the context layer asks, over this memory.
-#[must_use]
-pub fn context_parts(
-    config: &Config,
-    memory: &MemoryParts,
-    may_leave: Arc<dyn Fn(&str) -> bool + Send + Sync>,
-) -> context_layer::ContextParts {
-    context_layer::ContextParts {
-        slots: if config.memory.on {
-            Arc::clone(&memory.slots)
-        } else {
-            Arc::default()
-        },
-        embedder: Arc::clone(&memory.embedder),
-        vector_deadline: Duration::from_millis(config.memory.vector_ms),
-        // Half of a source's time: the sources then still have theirs.
-        patience: Duration::from_millis(config.memory.deadline_ms.div_ceil(2)),
-        may_leave,
-        knobs: Some(knobs::of(&memory.rollouts)),
-    }
-}
-
-/// Which layers a turn passes; their order is in `turn/stack.rs`.
-fn layers(config: &Config, memory: &MemoryParts, engines: &Engines, lifecycle: &Lifecycle) -> Stack {
-    let fleet = Arc::clone(engines.fleet());
-    let engine: Arc<dyn Engine> = Arc::clone(engines.fleet()) as Arc<dyn Engine>;
-    let record = record::layer(record::RecordParts {
-        journal: Arc::clone(&memory.journal),
-        indexer: Some(memory.indexer.clone()),
-        consents: Some(Arc::clone(&memory.consents)),
-        lifecycle: lifecycle.clone(),
-    });
-    let may_leave: Arc<dyn Fn(&str) -> bool + Send + Sync> = Arc::new(move |model| fleet.may_see_memory(model));
-    let context = context_layer::layer(context_parts(config, memory, Arc::clone(&may_leave)));
-    let few_shot = few_shot::layer(few_shot::FewShotParts {
-        banks: memory.banks.clone(),
-        embedder: Arc::clone(&memory.embedder),
-        engine: Arc::clone(&engine),
-        may_leave: Arc::clone(&may_leave),
-        k: config.learning.few_shot,
-        floor: config.learning.few_shot_floor,
-        tokens: config.learning.few_shot_tokens,
-        patience: Duration::from_millis(config.memory.deadline_ms),
-        lifecycle: lifecycle.clone(),
-    });
-    let overflow = overflow::layer(overflow::OverflowParts {
-        engine: Arc::clone(&engine),
-        recall: config.memory.on && config.memory.overflow == config::memory::Overflow::Recall,
-        memory_tokens: config.memory.tokens,
-        may_leave,
-    });
-    let assemble = assemble::layer(assemble::AssembleParts {
-        engine: Arc::clone(&engine),
-        memory_tokens: config.memory.tokens,
-        knobs: Some(knobs::of(&memory.rollouts)),
-    });
-    Stack {
-        record: Some(record),
-        overflow,
-        // Also where memory is off: a request may name what is to be searched.
-        context: Some(context),
-        few_shot: config.memory.on.then_some(few_shot),
-        assemble: Some(assemble),
-        ..Stack::bare(engine)
-    }
-}
-
-/// Memory with its background work and its sources.
-fn remember(config: &Config, memory: Remembering, clock: &Arc<dyn Clock>, lifecycle: &Lifecycle) -> MemoryParts {
-    let Remembering {
-        journal,
-        index,
-        objects,
-        facts,
-        consents,
-        ledger,
-        rollouts,
-        runs,
-        embedder,
-    } = memory;
-    let (indexer, task) = Indexer::spawn_with_facts(
-        Arc::clone(&journal),
-        Arc::clone(&index),
-        Arc::clone(&embedder),
-        (Arc::clone(&facts), config.memory.learn),
-        lifecycle.soft().clone(),
-    );
-    drop(lifecycle.spawn(task));
-    // Where there is no data directory, nothing was opened in it, and this is not reached.
-    let folder = config::files_path(&config.data_dir().unwrap_or_default());
-    let files = Files::new(
-        Arc::clone(&objects),
-        Arc::clone(clock),
-        folder,
-        config.memory.file_quota,
-    );
-    let files = Arc::new(files);
-    let stores = VectorStores::new(vector_stores::Parts {
-        files: Arc::clone(&files),
-        objects: Arc::clone(&objects),
-        journal: Arc::clone(&journal),
-        index: Arc::clone(&index),
-        indexer: indexer.clone(),
-        embedder: Arc::clone(&embedder),
-        clock: Arc::clone(clock),
-        tasks: lifecycle.tracker(),
-        stop: lifecycle.soft().clone(),
-    });
-    let curator = Curator::new(curator::Parts {
-        ledger,
-        journal: Arc::clone(&journal),
-        clock: Arc::clone(clock),
-        cap: config.learning.feedback_a_day,
-    });
-    let memories = Memories::new(memories::Parts {
-        facts: Arc::clone(&facts),
-        consents: Arc::clone(&consents),
-        journal: Arc::clone(&journal),
-        objects: Arc::clone(&objects),
-        files: Arc::clone(&files),
-        index: Arc::clone(&index),
-        indexer: indexer.clone(),
-        embedder: Arc::clone(&embedder),
-        clock: Arc::clone(clock),
-        followers: vec![Arc::new(curator.clone())],
-    });
-    let (sweeper, stop) = (memories.clone(), lifecycle.soft().clone());
-    drop(lifecycle.spawn(async move { sweeper.sweep(stop).await }));
-    drop(lifecycle.spawn(async move { files.tidy().await }));
-    let expiry = Arc::new(stores.clone());
-    drop(lifecycle.spawn(objects::sweep(Arc::clone(&objects), expiry, lifecycle.soft().clone())));
-    let deadline = Duration::from_millis(config.memory.deadline_ms);
-    let slot = |source: Arc<dyn ContextSource>, chunks| Slot {
-        source,
-        chunks,
-        deadline,
-    };
-    let options = context::Options::default;
-    let (j, i, wake) = (|| Arc::clone(&journal), || Arc::clone(&index), || Some(indexer.clone()));
-    let slots = [
-        slot(
-            Arc::new(Recalled::new(j(), i(), wake(), options()).with_facts(Arc::clone(&facts))),
-            config.memory.recalled,
-        ),
-        slot(
-            context::persistent(j(), i(), wake(), options()),
-            config.memory.persistent,
-        ),
-        slot(
-            Arc::new(KnownFacts::new(Arc::clone(&facts), i(), wake(), options())),
-            config.memory.facts,
-        ),
-        slot(context::inference(j(), i(), wake(), options()), config.memory.inference),
-    ];
-    MemoryParts {
-        journal,
-        index,
-        objects,
-        facts,
-        rollouts,
-        runs,
-        memories,
-        banks: Banks::new(curator.clone(), Arc::clone(&embedder)),
-        curator,
-        consents,
-        stores,
-        embedder,
-        indexer,
-        slots: Arc::new(slots),
     }
 }
 
@@ -573,68 +332,6 @@ pub async fn run_model(
         tuned: None,
     };
     own.load(wanted).await
-}
-
-/// The model of this process as files, and what runs other weights in their place: what was learnt, as it would be served.
-#[derive(Clone)]
-pub struct Learnable {
-    /// The files that are served.
-    pub model: LocalModel,
-    wanted: config::Engine,
-}
-
-impl Learnable {
-    /// Finds the files; they are fetched and prepared where they are not yet.
-    ///
-    /// # Errors
-    /// With what to do about it: no model runs in this process, or its weights are not one GGUF file.
-    pub async fn of(config: &Config, progress: Arc<dyn Progress>) -> anyhow::Result<Self> {
-        let own = Own {
-            store: Arc::new(Store::open(config.models_dir()?)?),
-            progress,
-            tuned: config.data_dir().ok().map(|dir| Tuned::of(&dir)),
-        };
-        let (model, wanted) = own.named(&config.engine).await?;
-        anyhow::ensure!(
-            matches!(model.weights, Weights::Gguf(_)),
-            "`{}` is no GGUF file, and only those can be trained here; take one of `habit models list`",
-            model.id
-        );
-        Ok(Self { model, wanted })
-    }
-
-    /// The weights' file, and the folder of tokenizer and template.
-    ///
-    /// # Errors
-    /// If the model has no such folder.
-    pub fn files(&self) -> anyhow::Result<(PathBuf, PathBuf)> {
-        let (Weights::Gguf(weights) | Weights::Safetensors(weights)) = &self.model.weights;
-        let folder = self.model.tokenizer_dir.clone();
-        let folder =
-            folder.with_context(|| format!("`{}` has no tokenizer of its own to train with", self.model.id))?;
-        Ok((weights.clone(), folder))
-    }
-
-    /// The same model with other weights, of the same shape and types.
-    ///
-    /// # Errors
-    /// With what to do about it.
-    pub async fn run(&self, weights: &std::path::Path) -> anyhow::Result<Arc<dyn Engine>> {
-        let model = LocalModel {
-            weights: Weights::Gguf(weights.to_owned()),
-            ..self.model.clone()
-        };
-        own::admitted(&self.wanted, model).await
-    }
-}
-
-#[async_trait::async_trait]
-impl habit_learning::run::Loader for Learnable {
-    async fn load(&self, weights: &std::path::Path) -> Result<habit_learning::score::Model, String> {
-        let engine = self.run(weights).await.map_err(|error| format!("{error:#}"))?;
-        let name = self.model.id.clone();
-        Ok(habit_learning::score::Model { engine, name })
-    }
 }
 
 /// The keys of a data directory, for commands on the machine where it is: who may write its files may make keys.

@@ -1,5 +1,5 @@
 //! What is learnt from: [`Example`]s, and how they are divided into [`Slices`] so that no measurement sees what was
-//! trained on. How feedback becomes examples is in [`mod@curate`], what of them may reach no trainer in [`mod@scrub`], what counts
+//! trained on. How feedback becomes examples is in [`mod@curate`], what of them may reach no trainer in [`habit_memory::secrets`], what counts
 //! as nearly the same question in [`near`], what other trainers read in [`mod@export`].
 
 use habit_engine::Message;
@@ -10,7 +10,6 @@ pub mod curate;
 pub mod export;
 pub mod near;
 pub mod prompt;
-pub mod scrub;
 
 /// A question with the answer that it should have had.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

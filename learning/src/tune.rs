@@ -102,7 +102,7 @@ pub fn around(now: Knobs, most: usize) -> Vec<Knobs> {
             found.push(knobs);
         }
     };
-    for at in 0..4 {
+    for (at, tokens) in tokens.into_iter().enumerate() {
         let single = [
             Knobs {
                 recalled: chunks(now.recalled)[at],
@@ -116,10 +116,7 @@ pub fn around(now: Knobs, most: usize) -> Vec<Knobs> {
                 facts: chunks(now.facts)[at],
                 ..now
             },
-            Knobs {
-                tokens: tokens[at],
-                ..now
-            },
+            Knobs { tokens, ..now },
         ];
         single.into_iter().for_each(&mut add);
     }

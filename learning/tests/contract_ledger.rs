@@ -1,5 +1,7 @@
 //! The laws of [`Ledger`], over every implementation.
 
+#![allow(clippy::unwrap_used, reason = "what can go wrong here fails the test")]
+
 use std::sync::Arc;
 
 use habit_learning::feedback::ram::RamLedger;

@@ -30,6 +30,7 @@ pub mod passage;
 pub mod rank;
 pub mod routines;
 pub mod scope;
+pub mod secrets;
 pub mod store;
 pub mod vector_stores;
 

@@ -35,7 +35,6 @@ mod expire;
 mod likeness;
 mod reindex;
 mod run;
-mod secrets;
 mod supersede;
 
 pub use run::Runner;

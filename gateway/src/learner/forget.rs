@@ -21,7 +21,7 @@ impl Forgotten for Learner {
         for one in tainted {
             let Ok(id) = Uuid::parse_str(&one.run) else { continue };
             let folder = self.folder(team, id);
-            if !folder.exists() && !self.teams().get(team).is_some_and(|work| work.now.is_some()) {
+            if !folder.exists() && self.teams().get(team).is_none_or(|work| work.now.is_none()) {
                 continue;
             }
             if Report::read(&folder).map_err(storage)?.is_none() {

@@ -52,7 +52,7 @@ impl Gateway {
 
     /// Waits until the run is so.
     async fn until(&self, run: &str, status: &str) -> Value {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         loop {
             let now = self.get(&format!("/v1/downtime/runs/{run}")).await;
             if now["status"] == status {

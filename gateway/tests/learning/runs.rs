@@ -66,7 +66,7 @@ async fn learn(test: &TestApp, key: &str) -> Value {
 
 /// Looks until what is there is as it should be.
 pub async fn until(test: &TestApp, key: &str, path: &str, done: impl Fn(&Value) -> bool) -> Value {
-    let deadline = Instant::now() + Duration::from_secs(60);
+    let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         let seen = test.get(path, key).await.json();
         if done(&seen) {

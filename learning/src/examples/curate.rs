@@ -5,10 +5,10 @@
 use std::collections::{BTreeSet, HashMap};
 
 use habit_engine::{Content, Message, Role};
+use habit_memory::secrets::scrub;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::scrub::scrub;
 use super::{Example, near};
 use crate::feedback::{Feedback, GOOD, Implicit};
 

@@ -2,6 +2,7 @@
 //! back the client's history went is told by the turn's hash.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 
 use habit_engine::{Message, Role};
 use habit_memory::conversation::chain_hash;
@@ -18,11 +19,11 @@ const BACK: usize = 64;
 ///
 /// # Errors
 /// [`MemoryError::Storage`].
-pub async fn prompt(
+pub async fn prompt<S: BuildHasher + Sync>(
     journal: &dyn Journal,
     scope: &Scope,
     turn: &Interaction,
-    near: &HashMap<Uuid, Interaction>,
+    near: &HashMap<Uuid, Interaction, S>,
 ) -> Result<Vec<Message>, MemoryError> {
     let mut messages = turn.messages.clone();
     let mut parent = turn.parent;

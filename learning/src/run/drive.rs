@@ -64,7 +64,7 @@ impl Run<'_> {
         let enough = self.slices.gate.len() >= self.state.plan.bounds.items;
         // Nothing that was trained could be shown to be better: the time is saved for when it can.
         if !(enough || self.state.plan.keep) || self.slices.train.is_empty() {
-            return self.end(None).await;
+            return self.end(None);
         }
         if self.state.base.is_none() {
             let many = self.state.tried.len();
@@ -77,7 +77,7 @@ impl Run<'_> {
             self.merge(at).await?;
             self.score(at).await?;
         }
-        self.end(self.best()).await
+        self.end(self.best())
     }
 
     /// The folder of a setting's training.
@@ -204,7 +204,7 @@ impl Run<'_> {
     }
 
     /// Judges, keeps what may be served, and writes the report. Every part of it can be done twice.
-    async fn end(&mut self, best: Option<usize>) -> Result<Report, RunError> {
+    fn end(&mut self, best: Option<usize>) -> Result<Report, RunError> {
         self.stop_if_wanted()?;
         self.watch.phase(Phase::Judging, self.of(0), 1);
         let verdict = best.and_then(|at| self.verdict(at));

@@ -21,7 +21,7 @@ use super::{Job, Step, TrainError, Trained, train};
 pub const COMMAND: &str = "trainer";
 
 /// A child that was asked to stop has so long for the step that it is in.
-const GRACE: Duration = Duration::from_secs(60);
+const GRACE: Duration = Duration::from_mins(1);
 
 /// What the child says, a line each.
 #[derive(Debug, Serialize, Deserialize)]

@@ -10,9 +10,10 @@ use uuid::Uuid;
 
 use super::dedupe::own_facts;
 use super::likeness::essence;
-use super::{Findings, Pace, Parts, Plan, Reach, Routine, Step, Target, page, secrets, turns_of};
+use super::{Findings, Pace, Parts, Plan, Reach, Routine, Step, Target, page, turns_of};
 use crate::error::MemoryError;
 use crate::interaction::Interaction;
+use crate::secrets;
 
 /// A turn that was not recalled in this time may be called useless.
 const USELESS_MS: i64 = 30 * 24 * 60 * 60 * 1000;
@@ -72,7 +73,7 @@ impl Audit {
             let secret = secrets::found(&turn.prompt).or_else(|| secrets::found(&turn.reply));
             if let Some(kind) = secret {
                 findings.count("turns that seem to hold a secret", 1);
-                findings.note(format!("turn {}: seems to hold {kind}", turn.id));
+                findings.note(format!("turn {}: seems to hold a secret ({kind})", turn.id));
             }
             if turn.asked_at < long_ago && !seen.recalled.contains(&turn.id) {
                 findings.count("turns of more than 30 days ago that were never recalled", 1);
@@ -117,7 +118,7 @@ impl Routine for Audit {
                 }
                 if let Some(kind) = secrets::found(&fact.text) {
                     findings.count("memories that seem to hold a secret", 1);
-                    findings.note(format!("memory {}: seems to hold {kind}", fact.id));
+                    findings.note(format!("memory {}: seems to hold a secret ({kind})", fact.id));
                 }
             }
             *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = None;

@@ -1,5 +1,5 @@
-//! Takes out of a text what no model may learn by heart: addresses of mail, numbers of phones, cards and accounts, and
-//! what looks like a key. Each is replaced by its name in brackets, so that a sentence keeps its shape.
+//! What is in a text that should not be: what no model may learn by heart ([`scrub`]), and what had better not be kept at
+//! all ([`found`]). Addresses of mail, numbers of phones, cards and accounts, passwords, and what looks like a key.
 
 use std::sync::LazyLock;
 
@@ -14,10 +14,15 @@ struct Kind {
 
 /// In this order: a longer kind comes before one that would take a part of it.
 static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
-    let kinds: [(&'static str, &str, fn(&str) -> bool); 6] = [
+    let kinds: [(&'static str, &str, fn(&str) -> bool); 7] = [
         (
             "key",
             r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\z)",
+            |_| true,
+        ),
+        (
+            "password",
+            r"(?i)\b(?:password|passwort|passwd|pwd|secret)\s*(?:is|:|=)\s*\S{6,}",
             |_| true,
         ),
         (
@@ -48,7 +53,16 @@ static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
     built.collect()
 });
 
-/// The text without secrets, and how many there were. What was scrubbed stays as it is when it is scrubbed again.
+/// The kind of the first secret that a text seems to hold; how to reach someone is private, but no secret.
+#[must_use]
+pub fn found(text: &str) -> Option<&'static str> {
+    let mut secrets = KINDS.iter().filter(|kind| !matches!(kind.name, "email" | "phone"));
+    let holds = |kind: &&Kind| kind.pattern.find_iter(text).any(|seen| (kind.check)(seen.as_str()));
+    secrets.find(holds).map(|kind| kind.name)
+}
+
+/// The text with the name of each secret in brackets in its place, so that a sentence keeps its shape, and how many there
+/// were. What was scrubbed stays as it is when it is scrubbed again.
 #[must_use]
 pub fn scrub(text: &str) -> (String, usize) {
     let mut found = 0;
@@ -84,7 +98,7 @@ fn is_card(text: &str) -> bool {
             (_, double) => double,
         })
         .sum();
-    (13..=19).contains(&digits.len()) && sum % 10 == 0 && sum > 0
+    (13..=19).contains(&digits.len()) && sum.is_multiple_of(10) && sum > 0
 }
 
 /// The check sum of ISO 13616: the whole, with its first four letters last, is 1 modulo 97.
@@ -153,11 +167,28 @@ mod tests {
             ("pay to DE89 3704 0044 0532 0130 00 now", "pay to [iban] now"),
             ("GB82WEST12345698765432", "[iban]"),
             ("call +49 (30) 901820-123 or 555-867-5309", "call [phone] or [phone]"),
+            ("my password is hunter2222, sorry", "my [password] sorry"),
             ("the key is sk-abcdefghijklmnop1234 ok", "the key is [key] ok"),
             ("token 9f86d081884c7d659a2feaa0c55ad015", "token [key]"),
             ("aK4mZq81LpW0xTyB93nRvC2d", "[key]"),
         ] {
             assert_eq!(scrub(text).0, scrubbed, "{text}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_told_from_what_is_only_private() {
+        assert_eq!(KINDS.len(), 7, "each pattern compiles");
+        for (text, kind) in [
+            ("use sk-abcdefghijklmnop1234 for it", Some("key")),
+            ("my password is hunter2222", Some("password")),
+            ("pay with 4242 4242 4242 4242", Some("card")),
+            ("pay to DE89 3704 0044 0532 0130 00 now", Some("iban")),
+            ("call 4242 4242 4242 4243", None),
+            ("the password was changed", None),
+            ("write to ann.lee+x@mail.example.com or call +49 (30) 901820-123", None),
+        ] {
+            assert_eq!(found(text), kind, "{text}");
         }
     }
 
