@@ -183,7 +183,7 @@ async fn it_begins_when_nobody_asks_and_not_before() {
             runs.iter()
                 .any(|run| run["routine"] == **name && run["status"] == "finished")
         };
-        if ROUTINES.iter().all(|name| done(name)) {
+        if ROUTINES.iter().all(done) {
             break runs;
         }
         assert!(Instant::now() < deadline, "{runs:#?}");
