@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{
     EngineError,
-    generate::tokens::TemplateSource,
+    generate::template::TemplateSource,
     models::{LocalModel, Weights, gguf},
 };
 

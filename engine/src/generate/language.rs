@@ -20,7 +20,8 @@ use super::{
     reply::{Length, Reply},
     sampling::Sampler,
     stop::StopMatcher,
-    tokens::{ChatTokens, Prompt, TemplateSource},
+    template::TemplateSource,
+    tokens::{ChatTokens, Prompt},
     tools::{Choice, calls::Calls, dialect::MARKS},
     vocabulary::Vocabulary,
 };

@@ -11,6 +11,10 @@ use serde_json::json;
 
 use crate::{EngineError, Message};
 
+mod source;
+
+pub(crate) use source::TemplateSource;
+
 /// The name under which the one template is kept.
 const NAME: &str = "chat";
 

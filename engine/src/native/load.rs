@@ -11,7 +11,7 @@ use toktrie_hf_tokenizers::ByteTokenizer;
 
 use super::weights::Weights;
 use crate::generate::language::Language;
-use crate::generate::tokens::TemplateSource;
+use crate::generate::template::TemplateSource;
 use crate::models::{LocalModel, Weights as Files, gguf};
 
 /// A model, read.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::super::fit::Precision;
 use super::super::requantise::{self, Goal};
 use super::super::{LocalModel, ModelError, Progress, Weights, gguf, prepare};
-use super::{Manifest, Store, short_hash};
+use super::names::short_hash;
+use super::{Manifest, Store};
 use crate::models::prepare::About;
 
 impl Store {
