@@ -1,7 +1,6 @@
-//! The command line. What the commands do is in [`crate::commands`]; what flags of `serve` and `worker` set is in
-//! [`crate::config`], where each field says why one would change it.
+//! The command line: a file here for the flags of each command. What the commands do is in [`crate::commands`]; what flags
+//! of `serve` and `worker` set is in [`crate::config`], where each field says why one would change it.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
@@ -10,17 +9,27 @@ use figment::value::Value;
 use crate::config::{Config, ConfigError, Sources};
 
 mod bench;
+mod chat;
+mod documents;
 mod downtime;
 mod eval;
+mod keys;
 mod learn;
 mod memory;
+mod models;
+mod serve;
 mod tune;
 
 pub use bench::{Bench, BenchProxy, BenchRecall, Cores, Through};
+pub use chat::{Ask, Asking, Chat};
+pub use documents::{Documents, Ingest};
 pub use downtime::Downtime;
 pub use eval::{Eval, Learning};
+pub use keys::Keys;
 pub use learn::Learn;
 pub use memory::Memory;
+pub use models::Models;
+pub use serve::{EngineFlags, Serve, Worker};
 pub use tune::Tune;
 
 const EXAMPLES: &str = "\
@@ -128,72 +137,6 @@ pub enum Command {
     Openapi,
 }
 
-/// Flags of `serve`.
-#[derive(Debug, Clone, Default, Args)]
-pub struct Serve {
-    /// Listen here; port 0 takes a free one [default: 127.0.0.1:8420]
-    #[arg(long, value_name = "ADDR:PORT")]
-    pub bind: Option<SocketAddr>,
-    /// The engine's flags.
-    #[command(flatten)]
-    pub engine: EngineFlags,
-    /// Ask this OpenAI-compatible server instead of running a model here, or beside one that --model names
-    #[arg(long, value_name = "URL")]
-    pub upstream: Option<String>,
-    /// The key that the upstream wants (better: HABIT_UPSTREAM_KEY in the environment)
-    #[arg(long, value_name = "KEY", requires = "upstream")]
-    pub upstream_key: Option<String>,
-    /// Allow memory to be sent to an upstream on another machine
-    #[arg(long)]
-    pub memory_to_upstream: bool,
-    /// Record, but put nothing of memory before the model
-    #[arg(long)]
-    pub no_memory: bool,
-    /// Ask for no keys; only while listening on a loopback address
-    #[arg(long)]
-    pub no_auth: bool,
-}
-
-/// Flags of `worker`.
-#[derive(Debug, Clone, Args)]
-pub struct Worker {
-    /// Listen here; port 0 takes a free one
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:8421")]
-    pub bind: SocketAddr,
-    /// The engine's flags.
-    #[command(flatten)]
-    pub engine: EngineFlags,
-    /// Ask for this key; needed unless listening on a loopback address
-    #[arg(long, value_name = "KEY", env = "HABIT_WORKER_KEY", hide_env_values = true)]
-    pub key: Option<String>,
-}
-
-/// Flags of what runs a model.
-#[derive(Debug, Clone, Default, Args)]
-pub struct EngineFlags {
-    /// Run the profile of this name ([profiles.NAME] in habit.toml)
-    #[arg(long, value_name = "NAME", conflicts_with = "model")]
-    pub profile: Option<String>,
-    /// Quantise the model to 16, 8 or 4 bits a weight, if it is finer
-    #[arg(long, value_name = "N")]
-    pub bits: Option<u8>,
-    /// A .gguf file, a directory, a name from `habit models list`, or a hub id [default: default]
-    #[arg(long, value_name = "MODEL")]
-    pub model: Option<String>,
-    /// Processor threads for the model [default: all]
-    #[arg(long, value_name = "N")]
-    pub threads: Option<usize>,
-    /// Replies made at the same time [default: 1 for a model here, 4096 for an upstream]
-    #[arg(long, value_name = "N")]
-    pub max_running: Option<usize>,
-    /// Requests that may wait for their turn [default: 32]
-    #[arg(long, value_name = "N")]
-    pub max_waiting: Option<usize>,
-    /// Tokens that prompt and reply may have together [default: the model's limit]
-    #[arg(long, value_name = "N")]
-    pub context_window: Option<usize>,
-}
-
 /// Which server a command talks to, and as whom.
 #[derive(Debug, Clone, Default, Args)]
 pub struct Target {
@@ -209,188 +152,6 @@ pub struct Target {
     /// Without a key: act as this user
     #[arg(long, default_value = "me")]
     pub user: String,
-}
-
-/// What is asked of the model, and how it answers.
-#[derive(Debug, Clone, Default, Args)]
-pub struct Asking {
-    /// The model to ask [default: the server's]
-    #[arg(long)]
-    pub model: Option<String>,
-    /// How freely it words an answer: 0 always takes the likeliest word, 2 is the most (small models ramble above 0.5)
-    #[arg(long, value_name = "T", default_value_t = 0.2)]
-    pub temperature: f64,
-    /// The longest answer, in tokens (small models may go on and on)
-    #[arg(long, value_name = "N", default_value_t = 1024)]
-    pub max_tokens: usize,
-}
-
-/// Flags of `chat`.
-#[derive(Debug, Clone, Default, Args)]
-pub struct Chat {
-    /// Where.
-    #[command(flatten)]
-    pub target: Target,
-    /// How.
-    #[command(flatten)]
-    pub asking: Asking,
-    /// Go on with this conversation's documents (its words are recalled, not shown again)
-    #[arg(long, value_name = "ID")]
-    pub conversation: Option<String>,
-    /// Instructions for the model
-    #[arg(long, value_name = "TEXT")]
-    pub system: Option<String>,
-}
-
-/// Flags of `ask`.
-#[derive(Debug, Clone, Default, Args)]
-pub struct Ask {
-    /// The question
-    #[arg(required = true)]
-    pub question: Vec<String>,
-    /// Where.
-    #[command(flatten)]
-    pub target: Target,
-    /// How.
-    #[command(flatten)]
-    pub asking: Asking,
-    /// Ask within this conversation
-    #[arg(long, value_name = "ID")]
-    pub conversation: Option<String>,
-}
-
-/// Flags of `ingest`.
-#[derive(Debug, Clone, Default, Args)]
-pub struct Ingest {
-    /// The files, or folders with all that is in them: text, Markdown, HTML, PDF, Word, spreadsheets, CSV, source code, SQL
-    #[arg(required = true, value_name = "PATH")]
-    pub files: Vec<PathBuf>,
-    /// Go on: take in what changes there, and forget what is deleted there, until Ctrl-C
-    #[arg(long)]
-    pub watch: bool,
-    /// Only for this conversation
-    #[arg(long, value_name = "ID", conflicts_with = "team_wide")]
-    pub conversation: Option<String>,
-    /// For everyone in the team
-    #[arg(long)]
-    pub team_wide: bool,
-    /// Where.
-    #[command(flatten)]
-    pub target: Target,
-}
-
-/// What to do with documents.
-#[derive(Debug, Clone, Subcommand)]
-pub enum Documents {
-    /// List them
-    List {
-        /// Also those of this conversation
-        #[arg(long, value_name = "ID")]
-        conversation: Option<String>,
-        /// Where.
-        #[command(flatten)]
-        target: Target,
-    },
-    /// Show the passages that a question would find
-    Search {
-        /// The question
-        #[arg(required = true)]
-        query: Vec<String>,
-        /// Also in this conversation's
-        #[arg(long, value_name = "ID")]
-        conversation: Option<String>,
-        /// Where.
-        #[command(flatten)]
-        target: Target,
-    },
-    /// Delete some, by id, or all of a conversation
-    Delete {
-        /// The ids, from `habit documents list`
-        #[arg(required_unless_present = "conversation", value_name = "DOCUMENT")]
-        ids: Vec<String>,
-        /// Documents of this conversation; all of them, if no id is given
-        #[arg(long, value_name = "ID")]
-        conversation: Option<String>,
-        /// Where.
-        #[command(flatten)]
-        target: Target,
-    },
-}
-
-/// What to do with models.
-#[derive(Debug, Clone, Subcommand)]
-pub enum Models {
-    /// List what is known and what is here
-    List,
-    /// Fetch and prepare a model
-    Pull {
-        /// A name from `habit models list`, or a hub id (org/name[@revision][:file.gguf])
-        model: String,
-    },
-    /// Tell what a model takes in memory at 16, 8 and 4 bits, and whether that is free
-    Fit {
-        /// As for `habit serve --model`; fetched if it is not here
-        model: String,
-        /// Tokens that prompt and reply may have together [default: the model's window, at most 4096]
-        #[arg(long, value_name = "TOKENS")]
-        context: Option<u64>,
-    },
-    /// Find the settings under which a model is fastest on this machine, and keep them for `serve`
-    Tune(Tune),
-    /// Give a model file of your own a name
-    Add {
-        /// A .gguf file or a directory
-        path: PathBuf,
-        /// The name [default: the file's]
-        #[arg(long)]
-        name: Option<String>,
-    },
-}
-
-/// What to do with keys. The data directory's files are the authority: no server needs to run.
-#[derive(Debug, Clone, Subcommand)]
-pub enum Keys {
-    /// Make a key; it is shown this once
-    Create {
-        /// The team whose memory it reaches
-        #[arg(long, default_value = "default")]
-        team: String,
-        /// The user as whom it writes
-        #[arg(long, default_value = "me")]
-        user: String,
-        /// May manage its team's keys and rebuild the index
-        #[arg(long)]
-        admin: bool,
-        /// What it is for
-        #[arg(long, default_value = "")]
-        label: String,
-        /// Days until it stops working [default: never]
-        #[arg(long, value_name = "DAYS")]
-        expires_days: Option<u32>,
-        /// Requests a minute [default: no limit]
-        #[arg(long, value_name = "N")]
-        rpm: Option<u32>,
-        /// Tokens a minute, of prompts and replies together [default: no limit]
-        #[arg(long, value_name = "N")]
-        tpm: Option<u32>,
-        /// Requests at the same time [default: no limit]
-        #[arg(long, value_name = "N")]
-        concurrency: Option<u32>,
-        /// Only this model, by its own name; may be given several times [default: all]
-        #[arg(long = "model", value_name = "MODEL")]
-        models: Vec<String>,
-    },
-    /// List them
-    List {
-        /// Only this team's
-        #[arg(long)]
-        team: Option<String>,
-    },
-    /// Revoke one: it stops working within two seconds
-    Revoke {
-        /// Its id: the part of the key between `hb-` and the next `-`
-        id: String,
-    },
 }
 
 /// A flag, the field that it sets, and its value.
@@ -412,52 +173,6 @@ impl Common {
         push(&mut flags, "--data-dir", "data.dir", text(&self.data_dir));
         push(&mut flags, "--models-dir", "data.models", text(&self.models_dir));
         Sources::of_process(self.config.clone(), flags)
-    }
-}
-
-impl Serve {
-    /// What these flags set.
-    #[must_use]
-    pub fn flags(&self) -> Vec<Flag> {
-        let mut flags = self.engine.flags();
-        push(
-            &mut flags,
-            "--bind",
-            "server.bind",
-            self.bind.map(|bind| bind.to_string()),
-        );
-        push(&mut flags, "--upstream", "upstream.url", self.upstream.clone());
-        push(&mut flags, "--upstream-key", "upstream.key", self.upstream_key.clone());
-        push(
-            &mut flags,
-            "--memory-to-upstream",
-            "memory.send_to_upstream",
-            self.memory_to_upstream.then_some(true),
-        );
-        push(&mut flags, "--no-memory", "memory.on", self.no_memory.then_some(false));
-        push(&mut flags, "--no-auth", "auth.required", self.no_auth.then_some(false));
-        flags
-    }
-}
-
-impl EngineFlags {
-    /// What these flags set.
-    #[must_use]
-    pub fn flags(&self) -> Vec<Flag> {
-        let mut flags = Vec::new();
-        push(&mut flags, "--model", "engine.model", self.model.clone());
-        push(&mut flags, "--profile", "engine.profile", self.profile.clone());
-        push(&mut flags, "--bits", "engine.bits", self.bits);
-        push(&mut flags, "--threads", "engine.threads", self.threads);
-        push(&mut flags, "--max-running", "engine.max_running", self.max_running);
-        push(&mut flags, "--max-waiting", "engine.max_waiting", self.max_waiting);
-        push(
-            &mut flags,
-            "--context-window",
-            "engine.context_window",
-            self.context_window,
-        );
-        flags
     }
 }
 
