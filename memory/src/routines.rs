@@ -36,6 +36,7 @@ mod likeness;
 mod reindex;
 mod run;
 mod supersede;
+mod walk;
 
 pub use run::Runner;
 

@@ -2,14 +2,14 @@
 //! the same only one holds. The turns stay in the journal, and the facts answerable as of their time.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::likeness::{Sketch, essence};
-use super::{Change, Pace, Parts, Plan, Reach, Routine, Step, Target, page, turns_of};
+use super::walk::{Place, Walk};
+use super::{Change, Pace, Parts, Plan, Reach, Routine, Step, Target, turns_of};
 use crate::error::MemoryError;
 use crate::facts::{self, Fact, Filter, Status};
 use crate::index::Removal;
@@ -20,45 +20,18 @@ use crate::scope::Scope;
 /// See the module.
 pub struct Dedupe {
     parts: Parts,
-    /// What the run that is under way saw so far; another process begins anew.
-    seen: Mutex<Option<(Target, Seen)>>,
+    walk: Walk<Seen>,
 }
 
 /// By what was asked: the turns that asked it, with what they were answered.
 type Seen = HashMap<u64, Vec<(Uuid, Sketch)>>;
 
-/// The cursor after the last turn.
-const FACTS: &str = "facts";
-
 impl Dedupe {
     pub(super) fn new(parts: Parts) -> Self {
         Self {
             parts,
-            seen: Mutex::default(),
+            walk: Walk::new(),
         }
-    }
-
-    /// The duplicates among these turns, newest first, of those that were seen before; `None` if those are not known here.
-    fn look(&self, target: &Target, turns: &[Interaction], first: bool) -> Option<Vec<(Uuid, Uuid)>> {
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if first {
-            *seen = Some((target.clone(), Seen::new()));
-        }
-        let (_, seen) = seen.as_mut().filter(|(known, _)| known == target)?;
-        let mut duplicates = Vec::new();
-        let fit = |turn: &&Interaction| turn.is_recallable() && turn.outcome == Outcome::Completed;
-        for turn in turns.iter().filter(fit) {
-            let Some(asked) = essence(&turn.prompt) else { continue };
-            let reply = Sketch::of(&turn.reply);
-            let alike = seen.entry(asked).or_default();
-            match alike.iter().find(|(_, known)| known.is_like(&reply)) {
-                // A page is looked at twice where its changes could not be written down the first time.
-                Some((kept, _)) if *kept == turn.id => {}
-                Some((kept, _)) => duplicates.push((turn.id, *kept)),
-                None => alike.push((turn.id, reply)),
-            }
-        }
-        Some(duplicates)
     }
 
     async fn facts(&self, scope: &Scope) -> Result<Vec<Change>, MemoryError> {
@@ -85,6 +58,24 @@ impl Dedupe {
         }
         Ok(changes)
     }
+}
+
+/// The duplicates among these turns, of those that were seen before: each with the one that stays.
+fn duplicates(seen: &mut Seen, turns: &[Interaction]) -> Vec<(Uuid, Uuid)> {
+    let mut duplicates = Vec::new();
+    let fit = |turn: &&Interaction| turn.is_recallable() && turn.outcome == Outcome::Completed;
+    for turn in turns.iter().filter(fit) {
+        let Some(asked) = essence(&turn.prompt) else { continue };
+        let reply = Sketch::of(&turn.reply);
+        let alike = seen.entry(asked).or_default();
+        match alike.iter().find(|(_, known)| known.is_like(&reply)) {
+            // The same page again.
+            Some((kept, _)) if *kept == turn.id => {}
+            Some((kept, _)) => duplicates.push((turn.id, *kept)),
+            None => alike.push((turn.id, reply)),
+        }
+    }
+    duplicates
 }
 
 /// Where a fact counts.
@@ -148,34 +139,24 @@ impl Routine for Dedupe {
     }
 
     async fn step(&self, target: &Target, cursor: &Value, _: &Pace) -> Result<Step, MemoryError> {
-        let scope = target.scope()?;
-        if cursor == FACTS {
-            let changes = self.facts(&scope).await?;
-            *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = None;
-            return Ok(Step {
-                done: 1,
-                changes,
-                ..Step::default()
-            });
-        }
-        let (turns, next) = page(&*self.parts.journal, &scope, cursor).await?;
-        let Some(duplicates) = self.look(target, &turns, cursor.is_null()) else {
-            // Another process saw the newer ones.
-            return Ok(Step {
-                next: Some(Value::Null),
-                afresh: true,
-                ..Step::default()
-            });
+        let (duplicates, step) = match self.walk.next(&*self.parts.journal, target, cursor, duplicates).await? {
+            Place::Turns(duplicates, step) => (duplicates, step),
+            Place::Lost(step) => return Ok(step),
+            Place::Facts => {
+                return Ok(Step {
+                    done: 1,
+                    changes: self.facts(&target.scope()?).await?,
+                    ..Step::default()
+                });
+            }
         };
         let change = |(id, kept): (Uuid, Uuid)| {
             let what = format!("the turn {id} was asked and answered as {kept} was; only that one is recalled");
             Change::new(what, json!({"turn": id, "as": kept}))
         };
         Ok(Step {
-            next: Some(next.unwrap_or_else(|| FACTS.into())),
             changes: duplicates.into_iter().map(change).collect(),
-            done: turns.len() as u64,
-            ..Step::default()
+            ..step
         })
     }
 
