@@ -10,7 +10,7 @@ export HABIT_TEST_EMBEDDER ?= $(HABIT_TEST_MODELS)/models/all-minilm-l6-v2
 export HABIT_TEST_VENV ?= $(HOME)/.cache/habit/venv
 HABIT := $(CARGO_TARGET_DIR)/release/habit
 
-.PHONY: run test sdk build deps models venv lint fmt openapi bench cuda help
+.PHONY: run test sdk build deps testdeps models venv lint fmt openapi bench cuda help
 
 help: ## what there is
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -18,8 +18,8 @@ help: ## what there is
 run: build ## build, fetch the default models, serve on loopback
 	@exec $(HABIT) serve $(ARGS)
 
-test: build models venv ## everything, with the real model, embedder, databases and client
-	cargo test --release --workspace
+test: build models venv testdeps ## everything, with the real model, embedder, databases and client
+	scripts/test-servers cargo test --release --workspace
 
 sdk: build models ## real clients in Python and JavaScript, and a fuzzer, against the real model
 	@scripts/sdk-tests $(ARGS)
@@ -29,6 +29,9 @@ build: deps
 
 deps:
 	@scripts/install-deps
+
+testdeps:
+	@scripts/install-deps tests
 
 models: build
 	@$(HABIT) models --models-dir $(HABIT_TEST_MODELS) pull smollm2-135m-instruct

@@ -98,6 +98,7 @@ impl Config {
 
     fn check(&self) -> Result<(), ConfigError> {
         self.server.check()?;
+        self.data.check()?;
         self.engine.check()?;
         for (name, profile) in &self.profiles {
             profile.check(name)?;

@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 use habit_memory::Scope;
 use habit_memory::clock::Clock;
 use habit_memory::store::entity::api_key;
+use habit_memory::store::sea::{Database, Work};
 use sea_orm::ActiveValue::{Set, Unchanged};
-use sea_orm::{ActiveModelTrait, ColumnTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QueryOrder};
+use sea_orm::{ActiveModelTrait, ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
@@ -130,7 +131,7 @@ struct Inner {
 }
 
 enum Source {
-    Database(DatabaseConnection),
+    Database(Database),
     /// The SHA-256 of one whole key, for a process without a database.
     Fixed([u8; 32], Caller),
 }
@@ -138,7 +139,7 @@ enum Source {
 impl KeyStore {
     /// The keys of a database whose migrations have run.
     #[must_use]
-    pub fn new(database: DatabaseConnection, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(database: Database, clock: Arc<dyn Clock>) -> Self {
         Self::of(Source::Database(database), clock)
     }
 
@@ -266,6 +267,24 @@ impl KeyStore {
         })
     }
 
+    /// Makes a key where none works yet. Of several processes that begin at once with an empty database, one does.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub async fn create_first(&self, new: NewKey) -> Result<Option<CreatedKey>, KeyError> {
+        if self.any_live().await? {
+            return Ok(None);
+        }
+        let alone = self.database()?.alone(Work::FirstKey).await;
+        let alone = alone.map_err(|error| KeyError::Storage(error.to_string()))?;
+        if self.any_live().await? {
+            return Ok(None);
+        }
+        let created = self.create(new).await?;
+        drop(alone);
+        Ok(Some(created))
+    }
+
     /// The keys of one team, or of all, newest first.
     ///
     /// # Errors
@@ -351,7 +370,7 @@ impl KeyStore {
         verified.retain(|_, (_, caller)| caller.key_id != id);
     }
 
-    fn database(&self) -> Result<&DatabaseConnection, KeyError> {
+    fn database(&self) -> Result<&Database, KeyError> {
         match &self.inner.source {
             Source::Database(database) => Ok(database),
             Source::Fixed(..) => Err(KeyError::Fixed),

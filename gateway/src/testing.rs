@@ -209,7 +209,7 @@ impl TestAppBuilder {
     pub async fn build(self) -> TestApp {
         let dir = TempDir::new();
         let database = SeaJournal::open(&dir.0.join("habit.db")).await.unwrap();
-        let keys = KeyStore::new(database.connection(), Arc::new(SystemClock));
+        let keys = KeyStore::new(database.database(), Arc::new(SystemClock));
         let embedder = &self.embedder;
         let index = match self.index {
             Some(index) => index,
@@ -227,7 +227,7 @@ impl TestAppBuilder {
         } else {
             Arc::new(RamObjects::new(Arc::clone(&self.clock)))
         };
-        let rollouts = Rollouts::new(database.connection(), Arc::clone(&self.clock));
+        let rollouts = Rollouts::new(database.database(), Arc::clone(&self.clock));
         rollouts.refresh().await.unwrap();
         let memory = Remembering {
             facts: Arc::new(database.facts(Arc::clone(&self.clock))),

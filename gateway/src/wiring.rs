@@ -1,6 +1,5 @@
 //! The one place that names concrete backends: from a [`Config`] to an [`App`]. Everything else sees traits.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -119,11 +118,11 @@ pub async fn build(
     let (mut memory, mut keys) = (None, None);
     if purpose != Purpose::Worker {
         let data_dir = config.data_dir()?;
-        let journal = SeaJournal::open(&config::database_path(&data_dir)).await?;
+        let journal = open_journal(&config).await?;
         keys = config
             .auth
             .required
-            .then(|| KeyStore::new(journal.connection(), Arc::clone(&clock)));
+            .then(|| KeyStore::new(journal.database(), Arc::clone(&clock)));
         let embedder = embedder(&config, &store, Arc::clone(&progress)).await?;
         let folder = config::index_path(&data_dir);
         let index = match purpose {
@@ -277,7 +276,7 @@ pub fn assemble(config: Config, backends: Backends) -> App {
 
 /// Which model serves which team, as the database has it.
 async fn rollouts(journal: &SeaJournal, clock: &Arc<dyn Clock>) -> anyhow::Result<Rollouts> {
-    let rollouts = Rollouts::new(journal.connection(), Arc::clone(clock));
+    let rollouts = Rollouts::new(journal.database(), Arc::clone(clock));
     rollouts.refresh().await?;
     Ok(rollouts)
 }
@@ -334,12 +333,19 @@ pub async fn run_model(
     own.load(wanted).await
 }
 
+/// The journal: in the database that is named, or in the data directory.
+async fn open_journal(config: &Config) -> anyhow::Result<SeaJournal> {
+    Ok(match &config.data.database {
+        Some(url) => SeaJournal::connect(url.expose()).await?,
+        None => SeaJournal::open(&config::database_path(&config.data_dir()?)).await?,
+    })
+}
+
 /// The keys of a data directory, for commands on the machine where it is: who may write its files may make keys.
 ///
 /// # Errors
 /// If the database can't be opened.
 pub async fn open_keys(config: &Config) -> anyhow::Result<KeyStore> {
-    let path: PathBuf = config::database_path(&config.data_dir()?);
-    let journal = SeaJournal::open(&path).await?;
-    Ok(KeyStore::new(journal.connection(), Arc::new(SystemClock)))
+    let journal = open_journal(config).await?;
+    Ok(KeyStore::new(journal.database(), Arc::new(SystemClock)))
 }

@@ -195,6 +195,24 @@ fn secrets_are_not_printed() {
 }
 
 #[test]
+fn the_databases_password_is_not_printed() {
+    let variable = [("HABIT_DATA_DATABASE", "postgres://ann:hunter2@db.example/habit")];
+    let config = load("", &variable).unwrap();
+    assert_eq!(config.data.database.as_ref().unwrap().expose(), variable[0].1);
+    assert!(!format!("{config:?}").contains("hunter2"));
+    for bad in ["mysql://ann:hunter2@h/d", "habit.db", "ann:hunter2@h"] {
+        let error = wrong("", &[("HABIT_DATA_DATABASE", bad)]);
+        assert!(
+            error.contains("data.database") && error.contains("postgres://user:password@host/name"),
+            "{error}"
+        );
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+    let error = wrong("[data]\ndatabase = 1234\n", &[]);
+    assert!(error.contains("data.database") && !error.contains("1234"), "{error}");
+}
+
+#[test]
 fn a_file_that_was_named_must_be_there() {
     let sources = Sources {
         file: Some("/nonexistent/habit.toml".into()),

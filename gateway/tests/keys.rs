@@ -4,6 +4,7 @@ use habit_gateway::keys::{KeyStore, NewKey};
 use habit_gateway::testing::TestApp;
 use habit_memory::clock::SystemClock;
 use habit_memory::store::sea::SeaJournal;
+use habit_memory::testing::Postgres;
 use http::StatusCode;
 use serde_json::json;
 use std::sync::Arc;
@@ -23,7 +24,7 @@ async fn a_key_is_verified_and_its_secret_is_nowhere() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("habit.db");
     let journal = SeaJournal::open(&path).await.unwrap();
-    let keys = KeyStore::new(journal.connection(), Arc::new(SystemClock));
+    let keys = KeyStore::new(journal.database(), Arc::new(SystemClock));
     assert!(!keys.any_live().await.unwrap());
     let created = keys.create(new("acme", "ann")).await.unwrap();
     assert!(keys.any_live().await.unwrap());
@@ -75,12 +76,20 @@ async fn names_are_checked() {
 async fn a_revocation_by_another_process_works_within_seconds() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("habit.db");
-    let (one, two) = (
+    let in_file = [
         SeaJournal::open(&path).await.unwrap(),
         SeaJournal::open(&path).await.unwrap(),
-    );
-    let here = KeyStore::new(one.connection(), Arc::new(SystemClock));
-    let elsewhere = KeyStore::new(two.connection(), Arc::new(SystemClock));
+    ];
+    let server = Postgres::start().await;
+    let in_postgres = [server.open().await, server.open().await];
+    for [one, two] in [in_file, in_postgres] {
+        revoked_elsewhere(&one, &two).await;
+    }
+}
+
+async fn revoked_elsewhere(one: &SeaJournal, two: &SeaJournal) {
+    let here = KeyStore::new(one.database(), Arc::new(SystemClock));
+    let elsewhere = KeyStore::new(two.database(), Arc::new(SystemClock));
     let created = elsewhere.create(new("acme", "ann")).await.unwrap();
     assert!(here.verify(&created.key).await.unwrap().is_some());
     assert!(elsewhere.revoke(&created.info.id, None).await.unwrap());
@@ -89,6 +98,20 @@ async fn a_revocation_by_another_process_works_within_seconds() {
         assert!(began.elapsed() < Duration::from_secs(5), "the key still works");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn gateways_that_begin_at_once_make_one_first_key() {
+    let server = Postgres::start().await;
+    let (one, two) = (server.open().await, server.open().await);
+    let keys = [&one, &two].map(|journal| KeyStore::new(journal.database(), Arc::new(SystemClock)));
+    let made = tokio::join!(
+        keys[0].create_first(new("acme", "ann")),
+        keys[1].create_first(new("acme", "bob"))
+    );
+    let (made_here, made_there) = (made.0.unwrap(), made.1.unwrap());
+    assert!(made_here.is_some() != made_there.is_some());
+    assert_eq!(keys[0].list(None).await.unwrap().len(), 1);
 }
 
 #[tokio::test]

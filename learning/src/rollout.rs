@@ -9,8 +9,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use habit_memory::clock::Clock;
+use habit_memory::store::sea::Database;
 use sea_orm::sea_query::{Expr, OnConflict};
-use sea_orm::{ColumnTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter};
 use uuid::Uuid;
 
 use crate::tune::Knobs;
@@ -56,7 +57,7 @@ pub struct Rollouts {
 }
 
 struct Inner {
-    database: DatabaseConnection,
+    database: Database,
     clock: Arc<dyn Clock>,
     /// As it was last read or written here; requests look here only.
     known: RwLock<HashMap<String, (i64, Arc<State>)>>,
@@ -65,7 +66,7 @@ struct Inner {
 impl Rollouts {
     /// Over a database whose migrations have run. Nothing is known until [`Rollouts::refresh`].
     #[must_use]
-    pub fn new(database: DatabaseConnection, clock: Arc<dyn Clock>) -> Self {
+    pub fn new(database: Database, clock: Arc<dyn Clock>) -> Self {
         Self {
             inner: Arc::new(Inner {
                 database,

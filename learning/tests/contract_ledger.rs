@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "what can go wrong here fails the test")]
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use habit_learning::feedback::ram::RamLedger;
 use habit_learning::feedback::sea::SeaLedger;
@@ -10,6 +10,7 @@ use habit_learning::feedback::{DAY_MS, Feedback, Given, Implicit, Ledger, Thumb,
 use habit_memory::Scope;
 use habit_memory::journal::{Journal, Page};
 use habit_memory::store::sea::SeaJournal;
+use habit_memory::testing::Postgres;
 use tempfile::TempDir;
 use uuid::Uuid;
 
@@ -203,6 +204,31 @@ async fn in_sqlite() {
         Arc::new(SeaLedger::new(journal.guest())) as Arc<dyn Ledger>
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn in_postgres() {
+    let servers = Mutex::new(Vec::new());
+    laws(async || {
+        let server = Postgres::start().await;
+        let ledger = SeaLedger::new(server.open().await.guest());
+        servers.lock().unwrap().push(server);
+        Arc::new(ledger) as Arc<dyn Ledger>
+    })
+    .await;
+}
+
+/// What counts against the cap is counted before it is written: by two gateways at once it is still not passed.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_cap_holds_for_two_gateways() {
+    let server = Postgres::start().await;
+    let (one, two) = (server.open().await, server.open().await);
+    let ledgers = [SeaLedger::new(one.guest()), SeaLedger::new(two.guest())];
+    let ann = scope("acme", "ann");
+    let adds = ledgers.iter().cycle().take(24);
+    let adds = adds.map(|ledger| ledger.add(&ann, feedback("ann", Uuid::now_v7(), 5), 10));
+    let added = futures::future::join_all(adds).await;
+    assert_eq!(added.into_iter().filter(|added| *added.as_ref().unwrap()).count(), 10);
 }
 
 #[tokio::test]

@@ -194,8 +194,36 @@ pub trait Journal: Send + Sync {
     /// [`MemoryError::Storage`].
     async fn totals(&self) -> Result<Totals, MemoryError>;
 
+    /// Waits until no other process that shares this journal indexes, and keeps them from it until what is given is dropped;
+    /// when a process dies, its right ends. An indexer asks before it reads what is pending, so that nothing is embedded
+    /// twice. A journal that no other process shares has nothing to wait for.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn index_alone(&self) -> Result<Alone, MemoryError> {
+        Ok(Alone::default())
+    }
+
     /// Waits for writes under way; no write is taken afterwards.
     async fn close(&self);
+}
+
+/// What only one process has at a time, until this is dropped.
+#[must_use = "it ends when this is dropped"]
+#[derive(Default)]
+pub struct Alone(Option<Box<dyn std::any::Any + Send + Sync>>);
+
+impl Alone {
+    /// Ends when `held` is dropped.
+    pub fn until_dropped(held: impl Send + Sync + 'static) -> Self {
+        Self(Some(Box::new(held)))
+    }
+
+    /// Whether anything is kept from anyone.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.0.is_some()
+    }
 }
 
 /// What [`Journal::erase`] deleted.

@@ -32,6 +32,8 @@ pub mod routines;
 pub mod scope;
 pub mod secrets;
 pub mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
 pub mod vector_stores;
 
 pub use error::MemoryError;

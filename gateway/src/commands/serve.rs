@@ -35,9 +35,7 @@ pub async fn serve(common: &Common, flags: &Serve) -> anyhow::Result<()> {
             }
             running.app.engines.reload_from(sources, &running.app.lifecycle)?;
             let mut key = None;
-            if let Some(keys) = &running.app.keys
-                && !keys.any_live().await?
-            {
+            if let Some(keys) = &running.app.keys {
                 let (team, user) = (DEFAULT_TEAM.to_owned(), DEFAULT_USER.to_owned());
                 let first = NewKey {
                     team,
@@ -46,7 +44,7 @@ pub async fn serve(common: &Common, flags: &Serve) -> anyhow::Result<()> {
                     label: "first key".to_owned(),
                     ..NewKey::default()
                 };
-                key = Some(keys.create(first).await?.key);
+                key = keys.create_first(first).await?.map(|created| created.key);
             }
             let models = running.app.engine.models();
             Ok(banner::gateway(

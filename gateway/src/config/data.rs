@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::{ConfigError, Secret};
+
 /// Where things are kept.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -13,6 +15,22 @@ pub struct Data {
     pub dir: Option<PathBuf>,
     /// The directory with model files, to share them between data directories. Unset, it is `models` in `dir`.
     pub models: Option<PathBuf>,
+    /// A Postgres database for all that is in the database: `postgres://user:password@host/name`. Unset, it is a SQLite file
+    /// in `dir`. Several gateways may share it.
+    pub database: Option<Secret>,
+}
+
+impl Data {
+    pub(super) fn check(&self) -> Result<(), ConfigError> {
+        let schemes = ["postgres://", "postgresql://"];
+        let is_postgres = |url: &Secret| schemes.iter().any(|scheme| url.expose().starts_with(scheme));
+        if self.database.as_ref().is_some_and(|url| !is_postgres(url)) {
+            let why = "is no address of a Postgres database; write postgres://user:password@host/name, or leave it out for \
+                       SQLite in the data directory";
+            return Err(ConfigError::bad("data.database", why));
+        }
+        Ok(())
+    }
 }
 
 /// `habit` in the user's data directory, by the XDG base directory specification.

@@ -402,7 +402,10 @@ fn nearest(field: &str, fields: &[String]) -> Option<String> {
 
 fn readable(error: &figment::Error) -> ConfigError {
     let place = error.metadata.as_ref().map(|metadata| metadata.name.to_string());
-    let hidden = error.path.last().is_some_and(|field| field == "key");
+    let hidden = error
+        .path
+        .last()
+        .is_some_and(|field| field == "key" || field == "database");
     let why = if hidden {
         "has the wrong type: it is text, in quotes".to_owned()
     } else {

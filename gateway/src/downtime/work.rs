@@ -89,8 +89,7 @@ impl Downtime {
         loop {
             ticks.tick().await;
             let now = parts.clock.now_ms();
-            let until = now.saturating_add(LEASE_MS);
-            let leads = parts.runner.runs().lease(LEASE, &parts.holder, now, until).await;
+            let leads = parts.runner.runs().lease(LEASE, &parts.holder, now, LEASE_MS).await;
             let leads = leads.unwrap_or_else(|error| {
                 tracing::warn!("nobody knows who does the work of downtime: {error}");
                 false

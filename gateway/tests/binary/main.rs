@@ -1,5 +1,6 @@
 //! Tests of the real binary: real processes, real files, real signals. `make test` sets what they need:
-//! `HABIT_TEST_MODELS` (a model store with the default model and embedder) and `HABIT_TEST_VENV` (Python clients).
+//! `HABIT_TEST_MODELS` (a model store with the default model and embedder), `HABIT_TEST_VENV` (Python clients), and
+//! `HABIT_TEST_POSTGRES` (a server).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod bad_input;
@@ -11,6 +12,7 @@ mod downtime;
 mod engine_room;
 mod folders;
 mod mcp;
+mod postgres;
 mod process;
 mod remembered;
 mod sdk;

@@ -259,13 +259,13 @@ async fn one_process_holds_the_lease() {
     let test = TestApp::start().await;
     let runs = test.app.memory.as_ref().unwrap().runs.clone();
     assert!(runs.lease("work", "one", 0, 100).await.unwrap());
-    assert!(!runs.lease("work", "two", 50, 150).await.unwrap());
-    assert!(runs.lease("work", "one", 90, 190).await.unwrap(), "kept");
-    assert!(runs.lease("work", "two", 191, 300).await.unwrap(), "the other is gone");
-    assert!(!runs.lease("work", "one", 192, 300).await.unwrap());
+    assert!(!runs.lease("work", "two", 50, 100).await.unwrap());
+    assert!(runs.lease("work", "one", 90, 100).await.unwrap(), "kept");
+    assert!(runs.lease("work", "two", 191, 109).await.unwrap(), "the other is gone");
+    assert!(!runs.lease("work", "one", 192, 108).await.unwrap());
     runs.release("work", "one").await.unwrap();
     assert!(
-        !runs.lease("work", "three", 200, 300).await.unwrap(),
+        !runs.lease("work", "three", 200, 100).await.unwrap(),
         "it was not that one's to give"
     );
 }

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use async_trait::async_trait;
 use habit_memory::journal::Page;
-use habit_memory::store::sea::{Guest, GuestWrite, Outcome};
+use habit_memory::store::sea::{Guest, GuestWrite, Outcome, Transaction};
 use habit_memory::{MemoryError, Scope};
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter,
-    QueryOrder, QuerySelect, Select,
+    ColumnTrait, Condition, DbErr, EntityTrait, IntoActiveModel, PaginatorTrait, QueryFilter, QueryOrder, QuerySelect,
+    Select,
 };
 use uuid::Uuid;
 
@@ -96,7 +96,7 @@ pub struct SeaLedger {
 }
 
 impl SeaLedger {
-    /// Over the journal's file.
+    /// Over the journal's database.
     #[must_use]
     pub fn new(guest: Guest) -> Self {
         Self { guest }
@@ -146,7 +146,7 @@ enum Write {
 
 #[async_trait]
 impl GuestWrite for Write {
-    async fn apply(&self, db: &DatabaseTransaction) -> Outcome {
+    async fn apply(&self, db: &Transaction) -> Outcome {
         Ok(Ok(match self {
             Self::Add(row, cap) => add(db, row, *cap).await?,
             Self::Delete(which, scope) => delete(db, &own(scope).add(which.clone()), scope).await?,
@@ -168,7 +168,7 @@ impl GuestWrite for Write {
     }
 }
 
-async fn add(db: &DatabaseTransaction, row: &said::Model, cap: u64) -> Result<u64, DbErr> {
+async fn add(db: &Transaction, row: &said::Model, cap: u64) -> Result<u64, DbErr> {
     let today = said::Entity::find()
         .filter(said::Column::Team.eq(row.team.as_str()))
         .filter(said::Column::User.eq(row.user.as_str()))
@@ -182,7 +182,7 @@ async fn add(db: &DatabaseTransaction, row: &said::Model, cap: u64) -> Result<u6
 }
 
 /// Deletes feedback, and marks what was made with it. The condition names the owner.
-async fn delete(db: &DatabaseTransaction, which: &Condition, scope: &Scope) -> Result<u64, DbErr> {
+async fn delete(db: &Transaction, which: &Condition, scope: &Scope) -> Result<u64, DbErr> {
     let ids: Vec<String> = said::Entity::find()
         .select_only()
         .column(said::Column::Id)
@@ -203,7 +203,7 @@ async fn delete(db: &DatabaseTransaction, which: &Condition, scope: &Scope) -> R
 }
 
 /// A run that goes on notes the same again: what is noted stays as it is.
-async fn note(db: &DatabaseTransaction, rows: &[used::Model]) -> Result<u64, DbErr> {
+async fn note(db: &Transaction, rows: &[used::Model]) -> Result<u64, DbErr> {
     for rows in rows.chunks(BATCH) {
         let ids: Vec<&str> = rows.iter().map(|row| row.feedback.as_str()).collect();
         let there: Vec<String> = said::Entity::find()

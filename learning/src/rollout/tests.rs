@@ -1,5 +1,6 @@
 use habit_memory::clock::SystemClock;
 use habit_memory::store::sea::SeaJournal;
+use habit_memory::testing::Postgres;
 use proptest::prelude::*;
 
 use super::*;
@@ -18,19 +19,40 @@ fn outcome(user: &str, model: Option<Uuid>, reward: f64) -> Outcome {
     }
 }
 
-async fn open(folder: &std::path::Path) -> Rollouts {
-    let journal = SeaJournal::open(&folder.join("habit.db")).await.unwrap();
-    let rollouts = Rollouts::new(journal.connection(), Arc::new(SystemClock));
+/// Where the states are kept.
+enum Home {
+    Folder(tempfile::TempDir),
+    Server(Postgres),
+}
+
+async fn homes() -> [Home; 2] {
+    [
+        Home::Folder(tempfile::tempdir().unwrap()),
+        Home::Server(Postgres::start().await),
+    ]
+}
+
+async fn open(home: &Home) -> Rollouts {
+    let journal = match home {
+        Home::Folder(folder) => SeaJournal::open(&folder.path().join("habit.db")).await.unwrap(),
+        Home::Server(server) => server.open().await,
+    };
+    let rollouts = Rollouts::new(journal.database(), Arc::new(SystemClock));
     rollouts.refresh().await.unwrap();
     rollouts
 }
 
 #[tokio::test]
 async fn a_restart_keeps_it_and_other_teams_see_nothing() {
-    let folder = tempfile::tempdir().unwrap();
+    for home in homes().await {
+        outlives(&home).await;
+    }
+}
+
+async fn outlives(home: &Home) {
     let (first, second) = (model(), model());
     let before = {
-        let rollouts = open(folder.path()).await;
+        let rollouts = open(home).await;
         rollouts.offer("a", &first).await.unwrap();
         rollouts.promote("a", first.id, "the gate").await.unwrap();
         rollouts.offer("a", &second).await.unwrap();
@@ -41,7 +63,7 @@ async fn a_restart_keeps_it_and_other_teams_see_nothing() {
             .unwrap();
         rollouts.state("a")
     };
-    let rollouts = open(folder.path()).await;
+    let rollouts = open(home).await;
     assert_eq!(rollouts.state("a"), before);
     assert_eq!(rollouts.state("a").serving, Some(first.id));
     assert_eq!(rollouts.state("b").serving, None);
@@ -68,8 +90,13 @@ async fn a_restart_keeps_it_and_other_teams_see_nothing() {
 
 #[tokio::test]
 async fn changes_from_two_gateways_at_once_are_all_there() {
-    let folder = tempfile::tempdir().unwrap();
-    let gateways = [open(folder.path()).await, open(folder.path()).await];
+    for home in homes().await {
+        all_there(&home).await;
+    }
+}
+
+async fn all_there(home: &Home) {
+    let gateways = [open(home).await, open(home).await];
     let models: Vec<TeamModel> = (0..12).map(|_| model()).collect();
     let offers = models
         .iter()

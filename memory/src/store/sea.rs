@@ -1,13 +1,11 @@
-//! The journal in SQLite: [`SeaJournal`]. Reads run on a pool of connections; every write goes through the one
-//! [`writer`], which commits what waits together.
+//! The journal in an SQL database: [`SeaJournal`]. Reads run on a pool of connections ([`database`]); every write goes
+//! through the one [`writer`], which commits what waits together. What is different in SQLite and Postgres is in [`site`].
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use async_trait::async_trait;
-use sea_orm::{
-    ColumnTrait, Condition, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
-};
+use sea_orm::{ColumnTrait, Condition, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select};
 use uuid::Uuid;
 
 use super::entity::{chunk, document, turn};
@@ -15,81 +13,93 @@ use super::{admit_document, admit_turn};
 use crate::documents::{Chunk, Document};
 use crate::error::MemoryError;
 use crate::interaction::Interaction;
-use crate::journal::{Erased, Journal, Page, Pending, Totals};
+use crate::journal::{Alone, Erased, Journal, Page, Pending, Totals};
 use crate::scope::Scope;
 
+mod alone;
 mod consents;
+mod database;
 mod facts;
 mod failure;
 mod guest;
 mod objects;
-mod open;
 mod pending;
+mod postgres;
 mod rows;
 mod runs;
+mod site;
+mod sqlite;
+mod transaction;
 mod write;
 mod writer;
 
+pub use alone::Work;
 pub use consents::SeaConsents;
+pub use database::Database;
 pub use facts::SeaFacts;
 pub use guest::{Guest, GuestWrite, Outcome};
 pub use objects::SeaObjects;
 pub use runs::{INTENDED, MADE, Runs, UNDONE};
+use site::Site;
+pub use transaction::Transaction;
 use write::{BATCH, Write};
 use writer::Writer;
 
-/// The journal in a SQLite file. Dropping it without [`Journal::close`] loses nothing that was acknowledged.
+/// The journal in a SQLite file or in a Postgres database. Dropping it without [`Journal::close`] loses nothing that was
+/// acknowledged.
 pub struct SeaJournal {
-    path: PathBuf,
-    readers: DatabaseConnection,
+    database: Database,
     writer: Writer,
 }
 
 impl SeaJournal {
-    /// Opens the database, or makes it, and brings its tables up to date. Must be called in a tokio runtime.
+    /// Opens a SQLite file, or makes it, and brings its tables up to date. Must be called in a tokio runtime.
     ///
     /// # Errors
     /// [`MemoryError::Storage`] if the file can't be written, is damaged, locked, or was made by a newer version.
     pub async fn open(path: &Path) -> Result<Self, MemoryError> {
-        Self::open_with(path, open::options(path)).await
+        Self::open_at(Site::sqlite(path)).await
     }
 
-    async fn open_with(path: &Path, options: sea_orm::sqlx::sqlite::SqliteConnectOptions) -> Result<Self, MemoryError> {
-        open::prepare_file(path)?;
-        let connection = open::writer(path, options.clone()).await?;
-        open::prepare_tables(path, &connection).await?;
-        let readers = open::readers(options.clone());
-        let writer = Writer::start(path.to_owned(), options, connection);
-        Ok(Self {
-            path: path.to_owned(),
-            readers,
-            writer,
-        })
+    /// Opens a Postgres database (`postgres://user:password@host/name`), which must be there, and brings its tables up to
+    /// date. Several gateways may have it open. Must be called in a tokio runtime.
+    ///
+    /// # Errors
+    /// [`MemoryError::BadRequest`] if this is no such address; [`MemoryError::Storage`] if the server can't be reached, does
+    /// not let the user in, or the tables were made by a newer version. The password is in no message.
+    pub async fn connect(url: &str) -> Result<Self, MemoryError> {
+        Self::open_at(Site::postgres(url)?).await
     }
 
-    /// The pool for reads, also for tables that are no part of the journal, such as [`super::entity::api_key`]. Rare
-    /// writes of single statements to those are fine: they wait for the writer, up to five seconds.
+    async fn open_at(site: Site) -> Result<Self, MemoryError> {
+        let connection = site.prepare().await?;
+        let database = Database::new(site);
+        let writer = Writer::start(database.clone(), connection);
+        Ok(Self { database, writer })
+    }
+
+    /// The database, also for tables that are no part of the journal, such as [`super::entity::api_key`].
     #[must_use]
-    pub fn connection(&self) -> DatabaseConnection {
-        self.readers.clone()
+    pub fn database(&self) -> Database {
+        self.database.clone()
     }
 
     fn explain(&self, error: &DbErr) -> MemoryError {
-        failure::explain(&self.path, error)
+        self.database.explain(error)
     }
 
     async fn one_turn(&self, query: Select<turn::Entity>) -> Result<Option<Interaction>, MemoryError> {
-        let row = query.one(&self.readers).await.map_err(|error| self.explain(&error))?;
+        let row = query.one(&self.database).await.map_err(|error| self.explain(&error))?;
         row.map(rows::to_turn).transpose()
     }
 
     async fn all_turns(&self, query: Select<turn::Entity>) -> Result<Vec<Interaction>, MemoryError> {
-        let rows = query.all(&self.readers).await.map_err(|error| self.explain(&error))?;
+        let rows = query.all(&self.database).await.map_err(|error| self.explain(&error))?;
         rows.into_iter().map(rows::to_turn).collect()
     }
 
     async fn all_documents(&self, query: Select<document::Entity>) -> Result<Vec<Document>, MemoryError> {
-        let rows = query.all(&self.readers).await.map_err(|error| self.explain(&error))?;
+        let rows = query.all(&self.database).await.map_err(|error| self.explain(&error))?;
         rows.into_iter().map(rows::to_document).collect()
     }
 
@@ -100,7 +110,7 @@ impl SeaJournal {
             .column_as(id.count(), "rows")
             .filter(filter)
             .into_tuple::<i64>();
-        let count = query.one(&self.readers).await.map_err(|error| self.explain(&error))?;
+        let count = query.one(&self.database).await.map_err(|error| self.explain(&error))?;
         Ok(count.map_or(0, i64::unsigned_abs))
     }
 }
@@ -211,7 +221,7 @@ impl Journal for SeaJournal {
             let query = chunk::Entity::find()
                 .filter(chunk::Column::Team.eq(scope.team()))
                 .filter(wanted);
-            let chunks = query.all(&self.readers).await.map_err(|error| self.explain(&error))?;
+            let chunks = query.all(&self.database).await.map_err(|error| self.explain(&error))?;
             let parents = document::Column::Id.is_in(chunks.iter().map(|chunk| chunk.document.as_str()));
             let documents = document::Entity::find().filter(visible(scope)).filter(parents);
             let documents = self.all_documents(documents).await?;
@@ -236,7 +246,7 @@ impl Journal for SeaJournal {
             .filter(chunk::Column::Team.eq(scope.team()))
             .filter(chunk::Column::Document.eq(document.to_string()))
             .order_by_asc(chunk::Column::Ordinal);
-        let chunks = query.all(&self.readers).await.map_err(|error| self.explain(&error))?;
+        let chunks = query.all(&self.database).await.map_err(|error| self.explain(&error))?;
         chunks.into_iter().map(rows::to_chunk).collect()
     }
 
@@ -265,7 +275,7 @@ impl Journal for SeaJournal {
     }
 
     async fn pending(&self, limit: u64) -> Result<Vec<Pending>, MemoryError> {
-        pending::oldest(&self.path, &self.readers, limit).await
+        pending::oldest(&self.database, limit).await
     }
 
     async fn mark_indexed(&self, ids: &[Uuid]) -> Result<(), MemoryError> {
@@ -288,8 +298,8 @@ impl Journal for SeaJournal {
             .distinct()
             .into_tuple::<(String, String)>();
         let explain = |error: DbErr| self.explain(&error);
-        let mut names = turns.all(&self.readers).await.map_err(explain)?;
-        names.extend(documents.all(&self.readers).await.map_err(explain)?);
+        let mut names = turns.all(&self.database).await.map_err(explain)?;
+        names.extend(documents.all(&self.database).await.map_err(explain)?);
         names.sort();
         names.dedup();
         let scope = |(team, user)| Scope::new(team, user).map_err(|error| MemoryError::Storage(error.to_string()));
@@ -317,6 +327,10 @@ impl Journal for SeaJournal {
             pending: self.count::<turn::Entity>(turn::Column::Id, pending_turns).await?
                 + self.count::<chunk::Entity>(chunk::Column::Id, pending_chunks).await?,
         })
+    }
+
+    async fn index_alone(&self) -> Result<Alone, MemoryError> {
+        self.database.alone(Work::Indexing).await
     }
 
     async fn close(&self) {
@@ -354,13 +368,21 @@ mod tests {
         }
     }
 
+    fn with_pragma(path: &Path, pragma: &'static str, value: &'static str) -> Site {
+        Site::Sqlite {
+            path: path.to_owned(),
+            options: sqlite::options(path).pragma(pragma, value),
+        }
+    }
+
     /// A page limit makes SQLite answer as it does on a full disk.
     #[tokio::test]
     async fn a_full_disk_is_told_and_writes_go_on_when_there_is_space() {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("habit.db");
-        let small = open::options(&path).pragma("max_page_count", "100");
-        let journal = SeaJournal::open_with(&path, small).await.unwrap();
+        let journal = SeaJournal::open_at(with_pragma(&path, "max_page_count", "100"))
+            .await
+            .unwrap();
         let scope = Scope::new("t", "u").unwrap().in_conversation("c");
         let mut kept = Vec::new();
         let refused = loop {
@@ -401,8 +423,9 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let path = folder.path().join("habit.db");
         SeaJournal::open(&path).await.unwrap().close().await;
-        let readable = open::options(&path).pragma("query_only", "ON");
-        let journal = SeaJournal::open_with(&path, readable).await.unwrap();
+        let journal = SeaJournal::open_at(with_pragma(&path, "query_only", "ON"))
+            .await
+            .unwrap();
         let scope = Scope::new("t", "u").unwrap().in_conversation("c");
         let error = journal.record(turn(&scope, 1)).await.unwrap_err().to_string();
         assert!(
@@ -416,7 +439,7 @@ mod tests {
         use sea_orm::{ConnectionTrait, Statement};
         let folder = TempDir::new().unwrap();
         let journal = SeaJournal::open(&folder.path().join("habit.db")).await.unwrap();
-        let db = journal.connection();
+        let db = journal.database();
         for (sql, index) in [
             (
                 "SELECT * FROM turns WHERE pending = 1 ORDER BY id LIMIT 9",

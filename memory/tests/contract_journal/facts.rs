@@ -1,5 +1,4 @@
-//! The laws of [`Facts`] and of [`Consents`], over the store on SQLite. Nothing here is SQLite's own: a store on another
-//! database joins `stores`.
+//! The laws of [`Facts`] and of [`Consents`], over every database.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -24,19 +23,21 @@ struct Store {
     facts: Arc<dyn Facts>,
     consents: Arc<dyn Consents>,
     clock: Arc<Hands>,
-    _folder: TempDir,
+    _home: Home,
 }
 
 async fn stores() -> Vec<Store> {
-    let folder = TempDir::new().unwrap();
-    let journal = open(&folder.path().join("habit.db")).await;
-    let clock = Arc::new(Hands(AtomicI64::new(NOW)));
-    vec![Store {
-        facts: Arc::new(journal.facts(clock.clone())),
-        consents: Arc::new(journal.consents()),
-        clock,
-        _folder: folder,
-    }]
+    let mut stores = Vec::new();
+    for (journal, home) in databases().await {
+        let clock = Arc::new(Hands(AtomicI64::new(NOW)));
+        stores.push(Store {
+            facts: Arc::new(journal.facts(clock.clone())),
+            consents: Arc::new(journal.consents()),
+            clock,
+            _home: home,
+        });
+    }
+    stores
 }
 
 fn ann() -> Scope {

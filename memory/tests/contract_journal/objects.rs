@@ -19,15 +19,16 @@ impl Clock for Hands {
     }
 }
 
-/// Every store with its clock. The folder is theirs.
-async fn stores(folder: &TempDir) -> [(Arc<dyn Objects>, Arc<Hands>); 2] {
-    let hands = [Arc::new(Hands::default()), Arc::new(Hands::default())];
-    let journal = open(&folder.path().join("habit.db")).await;
-    let [a, b] = hands.clone();
-    let stores: [Arc<dyn Objects>; 2] = [Arc::new(RamObjects::new(a)), Arc::new(journal.objects(b))];
-    let [ram, sea] = stores;
-    let [a, b] = hands;
-    [(ram, a), (sea, b)]
+/// Every store with its clock, and what it lies in.
+async fn stores() -> Vec<(Arc<dyn Objects>, Arc<Hands>, Option<Home>)> {
+    let hands = Arc::new(Hands::default());
+    let ram: Arc<dyn Objects> = Arc::new(RamObjects::new(hands.clone()));
+    let mut stores = vec![(ram, hands, None)];
+    for (journal, home) in databases().await {
+        let hands = Arc::new(Hands::default());
+        stores.push((Arc::new(journal.objects(hands.clone())), hands, Some(home)));
+    }
+    stores
 }
 
 fn object(kind: &str, id: &str, parent: Option<&str>) -> Object {
@@ -56,8 +57,7 @@ fn slice(order: Order, after: Option<&str>, before: Option<&str>, limit: u64) ->
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn objects_come_back_and_are_replaced_in_their_place() {
-    let folder = TempDir::new().unwrap();
-    for (store, _) in stores(&folder).await {
+    for (store, _clock, _home) in stores().await {
         let scope = alice();
         store
             .put(
@@ -94,8 +94,7 @@ async fn objects_come_back_and_are_replaced_in_their_place() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn listings_go_both_ways_in_slices() {
-    let folder = TempDir::new().unwrap();
-    for (store, _) in stores(&folder).await {
+    for (store, _clock, _home) in stores().await {
         let scope = alice();
         let five = ["e", "d", "c", "b", "a"].map(|id| object("item", id, Some("p")));
         store.put(&scope, five.to_vec()).await.unwrap();
@@ -123,8 +122,7 @@ async fn listings_go_both_ways_in_slices() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn objects_are_their_users_alone() {
-    let folder = TempDir::new().unwrap();
-    for (store, clock) in stores(&folder).await {
+    for (store, clock, _home) in stores().await {
         let mine = Object {
             expires_at: Some(5),
             ..object("item", "x", Some("p"))
@@ -167,8 +165,7 @@ async fn objects_are_their_users_alone() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_has_expired_or_was_deleted_is_gone() {
-    let folder = TempDir::new().unwrap();
-    for (store, clock) in stores(&folder).await {
+    for (store, clock, _home) in stores().await {
         let scope = alice();
         let until = |id: &str, end: i64| Object {
             expires_at: Some(end),

@@ -2,15 +2,15 @@
 //! moment.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use sea_orm::sea_query::OnConflict;
-use sea_orm::{ColumnTrait, DatabaseConnection, DbErr, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder};
+use sea_orm::{ColumnTrait, DbErr, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder};
 
-use super::{SeaJournal, failure, rows};
+use super::database::Database;
+use super::{SeaJournal, rows};
 use crate::consent::{Consents, Mode, Rule, Subject};
 use crate::error::MemoryError;
 use crate::scope::Scope;
@@ -22,12 +22,11 @@ const TRUSTED: Duration = Duration::from_secs(2);
 /// Teams whose rules are kept; beyond that the cache starts afresh.
 const TEAMS: usize = 1024;
 
-/// Rules in a journal's SQLite file; cheap to clone.
+/// Rules in a journal's database; cheap to clone.
 #[derive(Clone)]
 pub struct SeaConsents {
-    path: PathBuf,
-    /// Rare writes of single statements, which wait for the journal's writer.
-    database: DatabaseConnection,
+    /// Also for writes, which are rare and single statements.
+    database: Database,
     known: Arc<Mutex<HashMap<String, (Instant, Rules)>>>,
 }
 
@@ -35,12 +34,11 @@ pub struct SeaConsents {
 type Rules = Arc<HashMap<(String, String), Mode>>;
 
 impl SeaJournal {
-    /// The rules that are kept in the same file.
+    /// The rules that are kept in the same database.
     #[must_use]
     pub fn consents(&self) -> SeaConsents {
         SeaConsents {
-            path: self.path.clone(),
-            database: self.readers.clone(),
+            database: self.database.clone(),
             known: Arc::default(),
         }
     }
@@ -48,7 +46,7 @@ impl SeaJournal {
 
 impl SeaConsents {
     fn explain(&self, error: &DbErr) -> MemoryError {
-        failure::explain(&self.path, error)
+        self.database.explain(error)
     }
 
     fn cached(&self, team: &str) -> Option<Rules> {

@@ -1,17 +1,15 @@
 //! Facts in the journal's database, written by its writer: [`SeaFacts`].
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use sea_orm::{
-    ColumnTrait, Condition, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select,
-};
+use sea_orm::{ColumnTrait, Condition, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect, Select};
 use uuid::Uuid;
 
+use super::database::Database;
 use super::write::{BATCH, Write};
 use super::writer::Writer;
-use super::{SeaJournal, failure, rows, texts};
+use super::{SeaJournal, rows, texts};
 use crate::clock::Clock;
 use crate::error::MemoryError;
 use crate::facts::{Added, Change, Event, Fact, Facts, Filter, FromTurn, Status, Which, admit_text};
@@ -25,22 +23,20 @@ pub mod write;
 
 use write::FactWrite;
 
-/// Facts in a journal's SQLite file. After the journal was closed it takes no writes.
+/// Facts in a journal's database. After the journal was closed it takes no writes.
 #[derive(Clone)]
 pub struct SeaFacts {
-    path: PathBuf,
-    readers: DatabaseConnection,
+    database: Database,
     writer: Writer,
     clock: Arc<dyn Clock>,
 }
 
 impl SeaJournal {
-    /// The facts that are kept in the same file.
+    /// The facts that are kept in the same database.
     #[must_use]
     pub fn facts(&self, clock: Arc<dyn Clock>) -> SeaFacts {
         SeaFacts {
-            path: self.path.clone(),
-            readers: self.readers.clone(),
+            database: self.database.clone(),
             writer: self.writer.clone(),
             clock,
         }
@@ -102,11 +98,11 @@ fn filtered(filter: &Filter) -> Condition {
 
 impl SeaFacts {
     fn explain(&self, error: &DbErr) -> MemoryError {
-        failure::explain(&self.path, error)
+        self.database.explain(error)
     }
 
     async fn all(&self, query: Select<Entity>) -> Result<Vec<Fact>, MemoryError> {
-        let rows = query.all(&self.readers).await.map_err(|error| self.explain(&error))?;
+        let rows = query.all(&self.database).await.map_err(|error| self.explain(&error))?;
         rows.into_iter().map(row::to_fact).collect()
     }
 
@@ -208,7 +204,7 @@ impl Facts for SeaFacts {
             .columns([Column::Team, Column::User])
             .distinct()
             .into_tuple::<(String, String)>();
-        let names = names.all(&self.readers).await.map_err(|error| self.explain(&error))?;
+        let names = names.all(&self.database).await.map_err(|error| self.explain(&error))?;
         let scope = |(team, user)| Scope::new(team, user).map_err(|error| MemoryError::Storage(error.to_string()));
         names.into_iter().map(scope).collect()
     }
@@ -223,14 +219,14 @@ impl Facts for SeaFacts {
         let fact = Entity::find()
             .filter(reached(scope))
             .filter(Column::Id.eq(id.to_string()));
-        if fact.one(&self.readers).await.map_err(explain)?.is_none() {
+        if fact.one(&self.database).await.map_err(explain)?.is_none() {
             return Ok(Vec::new());
         }
         let events = fact_event::Entity::find()
             .filter(fact_event::Column::Fact.eq(id.to_string()))
             .filter(fact_event::Column::Team.eq(scope.team()))
             .order_by_asc(fact_event::Column::Id);
-        let events = events.all(&self.readers).await.map_err(explain)?;
+        let events = events.all(&self.database).await.map_err(explain)?;
         events.into_iter().map(row::to_event).collect()
     }
 
@@ -240,7 +236,7 @@ impl Facts for SeaFacts {
             let query = Entity::find()
                 .filter(own(scope))
                 .filter(Column::Turn.is_in(texts(turns)));
-            let rows: Vec<Model> = query.all(&self.readers).await.map_err(|error| self.explain(&error))?;
+            let rows: Vec<Model> = query.all(&self.database).await.map_err(|error| self.explain(&error))?;
             for row in rows {
                 let Some(turn) = row.turn.as_deref() else { continue };
                 found.push(FromTurn {

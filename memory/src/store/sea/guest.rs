@@ -1,14 +1,14 @@
-//! Tables that others keep in the journal's file. They are written by the journal's writer, in its transactions, so that
+//! Tables that others keep in the journal's database. They are written by the journal's writer, in its transactions, so that
 //! two writers never wait for each other's locks, and what is erased is purged with all else.
 
-use std::path::PathBuf;
-
 use async_trait::async_trait;
-use sea_orm::{DatabaseConnection, DatabaseTransaction, DbErr};
+use sea_orm::DbErr;
 
+use super::SeaJournal;
+use super::database::Database;
+use super::transaction::Transaction;
 use super::write::Write;
 use super::writer::Writer;
-use super::{SeaJournal, failure};
 use crate::error::MemoryError;
 
 /// What the database says, and within it what the write has to say.
@@ -18,24 +18,22 @@ pub type Outcome = Result<Result<u64, MemoryError>, DbErr>;
 #[async_trait]
 pub trait GuestWrite: Send + Sync {
     /// Does it; how many rows it was, by the guest's own count. An error undoes it, and only it.
-    async fn apply(&self, db: &DatabaseTransaction) -> Outcome;
+    async fn apply(&self, db: &Transaction) -> Outcome;
 }
 
-/// The journal's file, for tables of one's own; cheap to clone. After the journal was closed it takes no writes.
+/// The journal's database, for tables of one's own; cheap to clone. After the journal was closed it takes no writes.
 #[derive(Clone)]
 pub struct Guest {
-    path: PathBuf,
-    readers: DatabaseConnection,
+    database: Database,
     writer: Writer,
 }
 
 impl SeaJournal {
-    /// The same file, for tables that are no part of memory; they are made by a migration.
+    /// The same database, for tables that are no part of memory; they are made by a migration.
     #[must_use]
     pub fn guest(&self) -> Guest {
         Guest {
-            path: self.path.clone(),
-            readers: self.readers.clone(),
+            database: self.database.clone(),
             writer: self.writer.clone(),
         }
     }
@@ -44,8 +42,8 @@ impl SeaJournal {
 impl Guest {
     /// For reads.
     #[must_use]
-    pub fn readers(&self) -> &DatabaseConnection {
-        &self.readers
+    pub fn readers(&self) -> &Database {
+        &self.database
     }
 
     /// Returns when the write is durable; its rows.
@@ -59,6 +57,6 @@ impl Guest {
     /// What an error of the database means.
     #[must_use]
     pub fn explain(&self, error: &DbErr) -> MemoryError {
-        failure::explain(&self.path, error)
+        self.database.explain(error)
     }
 }

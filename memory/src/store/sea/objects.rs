@@ -1,19 +1,20 @@
 //! Small objects in the journal's database, written by its writer: [`SeaObjects`].
 
-use std::path::PathBuf;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use sea_orm::sea_query::OnConflict;
 use sea_orm::{
-    ColumnTrait, Condition, DatabaseConnection, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
-    QueryOrder, QuerySelect, Select,
+    ColumnTrait, Condition, DbErr, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect, Select,
 };
 use uuid::Uuid;
 
+use super::database::Database;
+use super::transaction::Transaction;
 use super::write::{BATCH, Write};
 use super::writer::Writer;
-use super::{SeaJournal, failure, rows};
+use super::{SeaJournal, rows};
 use crate::clock::Clock;
 use crate::error::MemoryError;
 use crate::objects::{Object, Objects, Order, Slice};
@@ -21,22 +22,20 @@ use crate::scope::Scope;
 use crate::store::entity::object::{Column, Entity, Model};
 use crate::store::{admit_object, not_listed};
 
-/// Objects in a journal's SQLite file. After the journal was closed it takes no writes.
+/// Objects in a journal's database. After the journal was closed it takes no writes.
 #[derive(Clone)]
 pub struct SeaObjects {
-    path: PathBuf,
-    readers: DatabaseConnection,
+    database: Database,
     writer: Writer,
     clock: Arc<dyn Clock>,
 }
 
 impl SeaJournal {
-    /// The small objects that are kept in the same file.
+    /// The small objects that are kept in the same database.
     #[must_use]
     pub fn objects(&self, clock: Arc<dyn Clock>) -> SeaObjects {
         SeaObjects {
-            path: self.path.clone(),
-            readers: self.readers.clone(),
+            database: self.database.clone(),
             writer: self.writer.clone(),
             clock,
         }
@@ -45,7 +44,7 @@ impl SeaJournal {
 
 impl SeaObjects {
     fn explain(&self, error: &DbErr) -> MemoryError {
-        failure::explain(&self.path, error)
+        self.database.explain(error)
     }
 
     fn live(&self, scope: &Scope) -> Condition {
@@ -53,7 +52,7 @@ impl SeaObjects {
     }
 
     async fn all(&self, query: Select<Entity>) -> Result<Vec<Model>, MemoryError> {
-        query.all(&self.readers).await.map_err(|error| self.explain(&error))
+        query.all(&self.database).await.map_err(|error| self.explain(&error))
     }
 
     /// The place of an object in listings of its kind.
@@ -180,7 +179,7 @@ impl Objects for SeaObjects {
             .filter(self.live(scope))
             .order_by_asc(Column::Kind)
             .into_tuple::<String>();
-        query.all(&self.readers).await.map_err(|error| self.explain(&error))
+        query.all(&self.database).await.map_err(|error| self.explain(&error))
     }
 
     async fn erase(&self, scope: &Scope) -> Result<u64, MemoryError> {
@@ -219,12 +218,22 @@ fn damaged(row: &Model, what: &str) -> MemoryError {
 }
 
 /// Writes rows; those that replace others keep the others' place in listings.
-pub async fn put(db: &DatabaseTransaction, rows: &[Model]) -> Result<u64, DbErr> {
+pub async fn put(db: &Transaction, rows: &[Model]) -> Result<u64, DbErr> {
     let replace = OnConflict::columns([Column::Team, Column::User, Column::Kind, Column::Id])
         .update_columns([Column::Parent, Column::CreatedAt, Column::ExpiresAt, Column::Body])
         .to_owned();
-    for rows in rows.chunks(BATCH) {
-        let models = rows.iter().cloned().map(IntoActiveModel::into_active_model);
+    // One statement can't write a row twice: of rows with the same id the last counts.
+    let mut last = HashMap::with_capacity(rows.len());
+    for (place, row) in rows.iter().enumerate() {
+        last.insert((&row.team, &row.user, &row.kind, &row.id), place);
+    }
+    let kept = rows.iter().enumerate().filter(|(place, row)| {
+        let key = (&row.team, &row.user, &row.kind, &row.id);
+        last.get(&key) == Some(place)
+    });
+    let kept: Vec<&Model> = kept.map(|(_, row)| row).collect();
+    for rows in kept.chunks(BATCH) {
+        let models = rows.iter().map(|row| (*row).clone().into_active_model());
         Entity::insert_many(models)
             .on_conflict(replace.clone())
             .exec_without_returning(db)
@@ -234,7 +243,7 @@ pub async fn put(db: &DatabaseTransaction, rows: &[Model]) -> Result<u64, DbErr>
 }
 
 /// Deletes rows; the condition names their owner.
-pub async fn delete(db: &DatabaseTransaction, condition: &Condition) -> Result<u64, DbErr> {
+pub async fn delete(db: &Transaction, condition: &Condition) -> Result<u64, DbErr> {
     let deleted = Entity::delete_many().filter(condition.clone()).exec(db).await?;
     Ok(deleted.rows_affected)
 }

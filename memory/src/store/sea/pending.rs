@@ -1,11 +1,11 @@
 //! What still has to be indexed: the one read without a scope.
 
 use std::collections::HashMap;
-use std::path::Path;
 
-use sea_orm::{ColumnTrait, DatabaseConnection, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
 
-use super::{BATCH, failure, rows};
+use super::database::Database;
+use super::{BATCH, rows};
 use crate::documents::Document;
 use crate::error::MemoryError;
 use crate::journal::Pending;
@@ -27,8 +27,8 @@ impl Row {
 }
 
 /// The oldest pending turns and chunks, oldest first, at most `limit` of both together.
-pub async fn oldest(path: &Path, db: &DatabaseConnection, limit: u64) -> Result<Vec<Pending>, MemoryError> {
-    let explain = |error| failure::explain(path, &error);
+pub async fn oldest(db: &Database, limit: u64) -> Result<Vec<Pending>, MemoryError> {
+    let explain = |error| db.explain(&error);
     let rows = oldest_rows(db, limit).await.map_err(explain)?;
     let before = parents(db, &rows).await.map_err(explain)?;
     let documents = documents(db, &rows).await.map_err(explain)?;
@@ -68,7 +68,7 @@ pub async fn oldest(path: &Path, db: &DatabaseConnection, limit: u64) -> Result<
     Ok(pending)
 }
 
-async fn oldest_rows(db: &DatabaseConnection, limit: u64) -> Result<Vec<Row>, DbErr> {
+async fn oldest_rows(db: &Database, limit: u64) -> Result<Vec<Row>, DbErr> {
     let turns = turn::Entity::find()
         .filter(turn::Column::Pending.eq(true))
         .order_by_asc(turn::Column::Id);
@@ -95,10 +95,7 @@ async fn oldest_rows(db: &DatabaseConnection, limit: u64) -> Result<Vec<Row>, Db
 
 /// Prompt and reply of the turns before these, by id, team and user. Turns that are not to be recalled are left out:
 /// their words must not lead to their neighbours.
-async fn parents(
-    db: &DatabaseConnection,
-    rows: &[Row],
-) -> Result<HashMap<(String, String, String), (String, String)>, DbErr> {
+async fn parents(db: &Database, rows: &[Row]) -> Result<HashMap<(String, String, String), (String, String)>, DbErr> {
     let ids: Vec<&str> = rows
         .iter()
         .filter_map(|row| match row {
@@ -127,7 +124,7 @@ async fn parents(
     Ok(parents)
 }
 
-async fn documents(db: &DatabaseConnection, rows: &[Row]) -> Result<Vec<document::Model>, DbErr> {
+async fn documents(db: &Database, rows: &[Row]) -> Result<Vec<document::Model>, DbErr> {
     let mut ids: Vec<&str> = rows
         .iter()
         .filter_map(|row| match row {

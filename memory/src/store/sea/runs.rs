@@ -3,15 +3,16 @@
 
 use std::collections::HashMap;
 
-use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
+use sea_orm::sea_query::{Expr, ExprTrait, OnConflict, Query};
 use sea_orm::{
-    ColumnTrait, Condition, ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, EntityTrait,
-    IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
+    ColumnTrait, Condition, ConnectionTrait, DbErr, EntityTrait, IntoActiveModel, QueryFilter, QueryOrder, QuerySelect,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use uuid::Uuid;
 
+use super::database::Database;
+use super::transaction::Transaction;
 use super::{SeaJournal, rows};
 use crate::error::MemoryError;
 use crate::routines::{Change, Findings, Made, Run, Status, Target};
@@ -21,15 +22,15 @@ use crate::store::entity::{downtime_change, downtime_run, lease};
 /// See the module; cheap to clone.
 #[derive(Clone)]
 pub struct Runs {
-    database: DatabaseConnection,
+    database: Database,
 }
 
 impl SeaJournal {
-    /// The runs of routines that are kept in the same file.
+    /// The runs of routines that are kept in the same database.
     #[must_use]
     pub fn runs(&self) -> Runs {
         Runs {
-            database: self.connection(),
+            database: self.database.clone(),
         }
     }
 }
@@ -218,26 +219,31 @@ impl Runs {
         rows.into_iter().map(made).collect()
     }
 
-    /// Takes a lease, or keeps it, until `until`; false while another holds it.
+    /// Takes a lease, or keeps it, for so many milliseconds; false while another holds it. Where processes of several machines
+    /// may ask, the time is the database's: their clocks differ.
     ///
     /// # Errors
     /// [`MemoryError::Storage`].
-    pub async fn lease(&self, name: &str, holder: &str, now: i64, until: i64) -> Result<bool, MemoryError> {
-        let row = lease::Model {
-            name: name.to_owned(),
-            holder: holder.to_owned(),
-            until,
-        };
+    pub async fn lease(&self, name: &str, holder: &str, now: i64, length: i64) -> Result<bool, MemoryError> {
+        let now = self.database.site().now(now);
         let free = Condition::any()
             .add(Expr::col((lease::Entity, lease::Column::Holder)).eq(holder))
-            .add(Expr::col((lease::Entity, lease::Column::Until)).lt(now));
+            .add(Expr::col((lease::Entity, lease::Column::Until)).lt(now.clone()));
         let take = OnConflict::column(lease::Column::Name)
             .update_columns([lease::Column::Holder, lease::Column::Until])
             .action_cond_where(free)
             .to_owned();
-        let insert = lease::Entity::insert(row.into_active_model()).on_conflict(take);
-        let taken = insert.exec_without_returning(&self.database).await.map_err(explain)?;
-        Ok(taken > 0)
+        let mut insert = Query::insert();
+        let values = [Expr::value(name), Expr::value(holder), now.add(length)];
+        insert
+            .into_table(lease::Entity)
+            .columns([lease::Column::Name, lease::Column::Holder, lease::Column::Until])
+            .on_conflict(take);
+        let insert = insert
+            .values(values)
+            .map_err(|error| MemoryError::Storage(error.to_string()))?;
+        let taken = self.database.execute(insert).await.map_err(explain)?;
+        Ok(taken.rows_affected() > 0)
     }
 
     /// Gives a lease back, where this holder has it.
@@ -257,11 +263,8 @@ impl Runs {
     /// # Errors
     /// [`MemoryError::Storage`].
     pub async fn tidy(&self) -> Result<(), MemoryError> {
-        let statement = match self.database.get_database_backend() {
-            DbBackend::Sqlite => "PRAGMA optimize",
-            _ => "ANALYZE",
-        };
-        self.database.execute_unprepared(statement).await.map_err(explain)?;
+        let statement = self.database.site().tidy();
+        self.database.execute_unprepared(&statement).await.map_err(explain)?;
         Ok(())
     }
 }
@@ -274,7 +277,7 @@ pub const MADE: &str = "made";
 pub const UNDONE: &str = "undone";
 
 /// Removes the runs that were for this user, with what they changed.
-pub async fn erase(db: &DatabaseTransaction, scope: &Scope) -> Result<(), DbErr> {
+pub async fn erase(db: &Transaction, scope: &Scope) -> Result<(), DbErr> {
     let own = Condition::all()
         .add(downtime_run::Column::Team.eq(scope.team()))
         .add(downtime_run::Column::User.eq(scope.user()));

@@ -1,17 +1,16 @@
 //! The writes of the journal: what each does to the tables, inside the transaction of its group.
 
-use std::path::Path;
-
 use sea_orm::sea_query::{Expr, ExprTrait, OnConflict};
 use sea_orm::{
-    ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, Iterable, QueryFilter,
-    QuerySelect, UpdateMany,
+    ColumnTrait, Condition, DbErr, EntityTrait, IntoActiveModel, Iterable, QueryFilter, QuerySelect, UpdateMany,
 };
 use uuid::Uuid;
 
+use super::database::Database;
 use super::facts::write::{self as facts, FactWrite};
 use super::guest::GuestWrite;
-use super::{failure, objects, rows, runs, visible};
+use super::transaction::Transaction;
+use super::{objects, rows, runs, visible};
 use crate::error::MemoryError;
 use crate::scope::Scope;
 use crate::store::entity::{chunk, document, object, turn};
@@ -52,6 +51,13 @@ pub enum Write {
     Purge,
 }
 
+impl Write {
+    /// Whether it goes by what it reads, so that no other may come in between. Turns, which everyone waits for, do not.
+    pub fn reads_first(&self) -> bool {
+        !matches!(self, Self::Record(_))
+    }
+}
+
 /// What a write did.
 #[derive(Default)]
 pub struct Written {
@@ -64,8 +70,8 @@ pub struct Written {
 }
 
 /// Does this write.
-pub async fn apply(path: &Path, db: &DatabaseTransaction, write: &Write) -> Result<Written, MemoryError> {
-    let explain = |error: DbErr| failure::explain(path, &error);
+pub async fn apply(database: &Database, db: &Transaction, write: &Write) -> Result<Written, MemoryError> {
+    let explain = |error: DbErr| database.explain(&error);
     match write {
         Write::Record(row) => match record(db, row).await.map_err(explain)? {
             0 => Err(taken()),
@@ -156,7 +162,7 @@ pub async fn apply(path: &Path, db: &DatabaseTransaction, write: &Write) -> Resu
             })
         }
         Write::Facts(write) => Ok(Written {
-            facts: facts::apply(path, db, write).await?,
+            facts: facts::apply(database, db, write).await?,
             ..Written::default()
         }),
         Write::Guest(write) => Ok(Written {
@@ -184,7 +190,7 @@ pub async fn apply(path: &Path, db: &DatabaseTransaction, write: &Write) -> Resu
 }
 
 /// 0 if the id is another user's.
-async fn record(db: &DatabaseTransaction, row: &turn::Model) -> Result<u64, DbErr> {
+async fn record(db: &Transaction, row: &turn::Model) -> Result<u64, DbErr> {
     let own = Condition::all()
         .add(Expr::col((turn::Entity, turn::Column::Team)).eq(row.team.clone()))
         .add(Expr::col((turn::Entity, turn::Column::User)).eq(row.user.clone()));
@@ -198,11 +204,7 @@ async fn record(db: &DatabaseTransaction, row: &turn::Model) -> Result<u64, DbEr
         .await
 }
 
-async fn add_document(
-    db: &DatabaseTransaction,
-    row: &document::Model,
-    chunks: &[chunk::Model],
-) -> Result<Vec<String>, DbErr> {
+async fn add_document(db: &Transaction, row: &document::Model, chunks: &[chunk::Model]) -> Result<Vec<String>, DbErr> {
     let mut same = Condition::all()
         .add(document::Column::Team.eq(row.team.clone()))
         .add(document::Column::Place.eq(row.place.clone()))
@@ -241,7 +243,7 @@ async fn add_document(
 }
 
 /// How many turns were deleted, and which documents.
-async fn erase(db: &DatabaseTransaction, scope: &Scope, team_wide: bool) -> Result<(u64, Vec<String>), DbErr> {
+async fn erase(db: &Transaction, scope: &Scope, team_wide: bool) -> Result<(u64, Vec<String>), DbErr> {
     let turns = turn::Entity::delete_many()
         .filter(turn::Column::Team.eq(scope.team()))
         .filter(turn::Column::User.eq(scope.user()))
@@ -265,7 +267,7 @@ async fn erase(db: &DatabaseTransaction, scope: &Scope, team_wide: bool) -> Resu
     Ok((turns.rows_affected, ids))
 }
 
-async fn mark_indexed(db: &DatabaseTransaction, ids: &[String]) -> Result<u64, DbErr> {
+async fn mark_indexed(db: &Transaction, ids: &[String]) -> Result<u64, DbErr> {
     let mut rows = 0;
     for ids in ids.chunks(BATCH) {
         let turns = turn::Entity::update_many()
@@ -285,7 +287,7 @@ async fn mark_indexed(db: &DatabaseTransaction, ids: &[String]) -> Result<u64, D
 
 /// Changes these turns of this user; returns how many.
 async fn update_own(
-    db: &DatabaseTransaction,
+    db: &Transaction,
     scope: &Scope,
     ids: &[String],
     change: impl Fn(UpdateMany<turn::Entity>) -> UpdateMany<turn::Entity>,
@@ -301,7 +303,7 @@ async fn update_own(
     Ok(rows)
 }
 
-async fn mark_all_pending(db: &DatabaseTransaction) -> Result<u64, DbErr> {
+async fn mark_all_pending(db: &Transaction) -> Result<u64, DbErr> {
     let turns = turn::Entity::update_many()
         .col_expr(turn::Column::Pending, Expr::value(true))
         .filter(turn::Column::Remember.eq(true))

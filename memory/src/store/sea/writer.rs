@@ -1,16 +1,20 @@
 //! The one writer. Writes queue up; the task takes all that wait, up to [`GROUP`], writes them in one transaction and
 //! answers each of them only after the commit: many writers share one wait for the disk. If one write of a group fails,
 //! the group is undone and each write is tried alone, so that it fails alone.
+//!
+//! A server may be started anew under it: what was under way is written again on a new connection, unless it turns out to
+//! have been committed ([`Seal`]), so that nothing is lost and nothing is there twice.
 
-use std::path::PathBuf;
-
-use sea_orm::sqlx::sqlite::SqliteConnectOptions;
-use sea_orm::{DatabaseConnection, DatabaseTransaction, SqliteTransactionMode, TransactionOptions, TransactionTrait};
+use sea_orm::{DatabaseConnection, DbErr};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use uuid::Uuid;
 
-use super::{failure, open, write};
+use super::database::{Database, Patience};
+use super::postgres::Seal;
+use super::transaction::Transaction;
+use super::{failure, write};
 use crate::error::MemoryError;
 use write::{Write, Written};
 
@@ -35,14 +39,17 @@ pub struct Writer {
 
 impl Writer {
     /// Starts the task over its own connection, which it replaces when a transaction could not be ended properly.
-    pub fn start(path: PathBuf, options: SqliteConnectOptions, connection: DatabaseConnection) -> Self {
+    pub fn start(database: Database, connection: DatabaseConnection) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
         let (stop, task) = (CancellationToken::new(), TaskTracker::new());
         task.spawn(
             Task {
-                path,
-                options,
+                database,
                 connection: Some(connection),
+                seal: Seal {
+                    writer: Uuid::now_v7(),
+                    number: 0,
+                },
             }
             .run(queue, stop.clone()),
         );
@@ -66,9 +73,10 @@ impl Writer {
 }
 
 struct Task {
-    path: PathBuf,
-    options: SqliteConnectOptions,
+    database: Database,
     connection: Option<DatabaseConnection>,
+    /// Of the last transaction.
+    seal: Seal,
 }
 
 impl Task {
@@ -84,10 +92,11 @@ impl Task {
                 },
             }
         }
-        if let Some(connection) = self.connection.take()
-            && let Err(error) = connection.close().await
-        {
-            tracing::warn!("the journal's connection was not closed cleanly: {error}");
+        if let Some(connection) = self.connection.take() {
+            let ended = self.database.site().end(&connection, self.seal).await;
+            if let Err(error) = ended.and(connection.close().await) {
+                tracing::warn!("the journal's connection was not closed cleanly: {error}");
+            }
         }
     }
 
@@ -110,21 +119,22 @@ impl Task {
         }
     }
 
-    /// Writes the whole file anew, and empties the write-ahead log.
+    /// Overwrites what was deleted.
     async fn purge(&mut self) -> Result<(), MemoryError> {
-        let connection = match &self.connection {
+        let site = self.database.site();
+        let explain = |error| failure::explain(site, &error);
+        let connection = match self.connection.take() {
             Some(connection) => connection,
-            None => self
-                .connection
-                .insert(open::writer(&self.path, self.options.clone()).await?),
+            None => site.connect().await.map_err(explain)?,
         };
-        let purged = open::purge(connection).await;
-        if purged.map_err(|error| failure::explain(&self.path, &error))? {
+        let purged = site.purge(&connection).await.map_err(explain)?;
+        self.connection = Some(connection);
+        if purged {
             return Ok(());
         }
         Err(MemoryError::Storage(format!(
             "{}: a long read was in the way of overwriting what was deleted; do it again",
-            self.path.display()
+            site.name()
         )))
     }
 
@@ -162,49 +172,118 @@ impl Task {
         }
     }
 
-    /// All of these writes, durably, or none.
+    /// All of these writes, durably, or none. Waits for the end of a trouble that passes.
     async fn transact(&mut self, writes: &[&Write]) -> Result<Vec<Written>, Undone> {
-        let unavailable = |error| Undone { error, began: false };
-        let connection = match self.connection.take() {
-            Some(connection) => connection,
-            None => open::writer(&self.path, self.options.clone())
-                .await
-                .map_err(unavailable)?,
-        };
-        // A transaction that could not be ended leaves the driver and SQLite in disagreement on whether one is open (on a
-        // full disk, SQLite may undo it by itself): the connection is kept only where that went well.
-        let immediate = TransactionOptions {
-            sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
-            ..Default::default()
-        };
-        let transaction = connection.begin_with_options(immediate).await;
-        let transaction = transaction.map_err(|error| unavailable(failure::explain(&self.path, &error)))?;
-        let undone = |error| Undone { error, began: true };
-        match self.apply(&transaction, writes).await {
-            Ok(written) => {
-                transaction
-                    .commit()
-                    .await
-                    .map_err(|error| undone(failure::explain(&self.path, &error)))?;
-                self.connection = Some(connection);
-                Ok(written)
-            }
-            Err(error) => {
-                if transaction.rollback().await.is_ok() {
-                    self.connection = Some(connection);
+        let mut patience = Patience::default();
+        let mut unknown = None;
+        loop {
+            match self.attempt(writes, unknown.take()).await {
+                Attempt::Written(written) => return Ok(written),
+                Attempt::Undone(undone) if undone.passes && patience.pause().await => {}
+                Attempt::Undone(undone) => return Err(undone),
+                Attempt::Unknown(sealed, error) => {
+                    if !patience.pause().await {
+                        return Err(self.undone(error, false));
+                    }
+                    unknown = Some(sealed);
                 }
-                Err(undone(error))
             }
         }
     }
 
-    async fn apply(&self, transaction: &DatabaseTransaction, writes: &[&Write]) -> Result<Vec<Written>, MemoryError> {
+    /// One transaction. After one whose end is unknown, that is found out first.
+    async fn attempt(&mut self, writes: &[&Write], unknown: Option<Sealed>) -> Attempt {
+        // A transaction that could not be ended leaves the driver and the database in disagreement on whether one is open (on
+        // a full disk, SQLite may undo it by itself): the connection is kept only where that went well.
+        let connection = match self.connection.take() {
+            Some(connection) => Ok(connection),
+            None => self.database.site().connect().await,
+        };
+        let connection = match connection {
+            Ok(connection) => connection,
+            Err(error) => return self.not_begun(error, unknown),
+        };
+        self.seal.number += 1;
+        // To find out what became of an earlier one, it must be over.
+        let alone = unknown.is_some() || writes.iter().any(|write| write.reads_first());
+        let earlier = unknown.as_ref().map(|sealed| sealed.seal);
+        let begun = self.database.site().begin(&connection, self.seal, alone, earlier).await;
+        let transaction = match (begun, unknown) {
+            (Ok(Some(transaction)), _) => transaction,
+            (Ok(None), unknown) => {
+                self.connection = Some(connection);
+                return Attempt::Written(unknown.map(|sealed| sealed.written).unwrap_or_default());
+            }
+            (Err(error), unknown) => return self.not_begun(error, unknown),
+        };
+        match self.apply(&transaction, writes).await {
+            Ok(written) => match transaction.commit().await {
+                Ok(()) => {
+                    self.connection = Some(connection);
+                    Attempt::Written(written)
+                }
+                Err(error) if self.passes(&error) => {
+                    let seal = self.seal;
+                    Attempt::Unknown(Sealed { seal, written }, error)
+                }
+                Err(error) => Attempt::Undone(self.undone(error, true)),
+            },
+            Err(error) => {
+                let passes = transaction.is_broken();
+                if transaction.rollback().await.is_ok() {
+                    self.connection = Some(connection);
+                }
+                Attempt::Undone(Undone {
+                    error,
+                    began: !passes,
+                    passes,
+                })
+            }
+        }
+    }
+
+    /// The attempt did not begin: what was unknown before it still is.
+    fn not_begun(&self, error: DbErr, unknown: Option<Sealed>) -> Attempt {
+        match unknown {
+            Some(sealed) if self.passes(&error) => Attempt::Unknown(sealed, error),
+            _ => Attempt::Undone(self.undone(error, false)),
+        }
+    }
+
+    fn passes(&self, error: &DbErr) -> bool {
+        use sea_orm::ConnectionTrait;
+        failure::passes(self.database.get_database_backend(), error)
+    }
+
+    fn undone(&self, error: DbErr, began: bool) -> Undone {
+        Undone {
+            error: self.database.explain(&error),
+            began,
+            passes: self.passes(&error),
+        }
+    }
+
+    async fn apply(&self, transaction: &Transaction, writes: &[&Write]) -> Result<Vec<Written>, MemoryError> {
         let mut written = Vec::with_capacity(writes.len());
         for write in writes {
-            written.push(write::apply(&self.path, transaction, write).await?);
+            written.push(write::apply(&self.database, transaction, write).await?);
         }
         Ok(written)
     }
+}
+
+/// How a transaction ended.
+enum Attempt {
+    Written(Vec<Written>),
+    Undone(Undone),
+    /// The connection went during the commit.
+    Unknown(Sealed, DbErr),
+}
+
+/// What was written, if it was.
+struct Sealed {
+    seal: Seal,
+    written: Vec<Written>,
 }
 
 impl Job {
@@ -217,8 +296,10 @@ impl Job {
 /// A transaction of which nothing was written.
 struct Undone {
     error: MemoryError,
-    /// Whether the database had let it begin.
+    /// Whether the database had let it begin, and stayed.
     began: bool,
+    /// Whether it is worth another try.
+    passes: bool,
 }
 
 impl Undone {

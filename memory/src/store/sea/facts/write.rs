@@ -1,11 +1,8 @@
 //! The writes of facts: what each does to the tables, inside the transaction of its group.
 
-use std::path::Path;
-
 use sea_orm::sea_query::Expr;
 use sea_orm::{
-    ActiveModelTrait, ColumnTrait, Condition, DatabaseTransaction, DbErr, EntityTrait, IntoActiveModel, QueryFilter,
-    QuerySelect,
+    ActiveModelTrait, ColumnTrait, Condition, DbErr, EntityTrait, IntoActiveModel, QueryFilter, QuerySelect,
 };
 use uuid::Uuid;
 
@@ -15,8 +12,10 @@ use crate::facts::{Added, Change, Fact, Happened, Settled, Status, settle, words
 use crate::scope::Scope;
 use crate::store::entity::fact::{Column, Entity, Model};
 use crate::store::entity::fact_event;
+use crate::store::sea::database::Database;
+use crate::store::sea::rows;
+use crate::store::sea::transaction::Transaction;
 use crate::store::sea::write::BATCH;
-use crate::store::sea::{failure, rows};
 
 /// A write. It may be applied twice: the first time in a group that is undone.
 pub enum FactWrite {
@@ -48,8 +47,8 @@ pub struct Done {
 }
 
 /// Does this write.
-pub async fn apply(path: &Path, db: &DatabaseTransaction, write: &FactWrite) -> Result<Done, MemoryError> {
-    let explain = |error: DbErr| failure::explain(path, &error);
+pub async fn apply(database: &Database, db: &Transaction, write: &FactWrite) -> Result<Done, MemoryError> {
+    let explain = |error: DbErr| database.explain(&error);
     let mut done = Done::default();
     match write {
         FactWrite::Add(rows, now) => done.added = add(db, rows, *now).await.map_err(explain)??,
@@ -73,7 +72,7 @@ pub async fn apply(path: &Path, db: &DatabaseTransaction, write: &FactWrite) -> 
 /// What the database says, and within it what the rows mean.
 type Outcome<T> = Result<Result<T, MemoryError>, DbErr>;
 
-async fn add(db: &DatabaseTransaction, new: &[Model], now: i64) -> Outcome<Vec<Added>> {
+async fn add(db: &Transaction, new: &[Model], now: i64) -> Outcome<Vec<Added>> {
     let taught = taught_before(db, new).await?;
     let mut added = Vec::with_capacity(new.len());
     for row in new {
@@ -90,7 +89,7 @@ async fn add(db: &DatabaseTransaction, new: &[Model], now: i64) -> Outcome<Vec<A
 }
 
 /// The turns of these rows that facts came of before.
-async fn taught_before(db: &DatabaseTransaction, new: &[Model]) -> Result<Vec<String>, DbErr> {
+async fn taught_before(db: &Transaction, new: &[Model]) -> Result<Vec<String>, DbErr> {
     let Some(first) = new.first() else {
         return Ok(Vec::new());
     };
@@ -110,7 +109,7 @@ async fn taught_before(db: &DatabaseTransaction, new: &[Model]) -> Result<Vec<St
 }
 
 /// Whether the same was deleted after it was said: another turn that says it, read anew, must not bring it back.
-async fn forgotten_since(db: &DatabaseTransaction, row: &Model) -> Result<bool, DbErr> {
+async fn forgotten_since(db: &Transaction, row: &Model) -> Result<bool, DbErr> {
     if row.turn.is_none() {
         return Ok(false);
     }
@@ -123,7 +122,7 @@ async fn forgotten_since(db: &DatabaseTransaction, row: &Model) -> Result<bool, 
     Ok(mark.one(db).await?.is_some())
 }
 
-async fn add_one(db: &DatabaseTransaction, mut row: Model, now: i64) -> Outcome<Added> {
+async fn add_one(db: &Transaction, mut row: Model, now: i64) -> Outcome<Added> {
     let there = match facts(beside(db, &row).await?) {
         Ok(there) => there,
         Err(error) => return Ok(Err(error)),
@@ -164,7 +163,7 @@ async fn add_one(db: &DatabaseTransaction, mut row: Model, now: i64) -> Outcome<
 
 /// What a new row is settled against: facts of the same owner that count in the same place, and are of the same attribute
 /// or in the same words.
-async fn beside(db: &DatabaseTransaction, row: &Model) -> Result<Vec<Model>, DbErr> {
+async fn beside(db: &Transaction, row: &Model) -> Result<Vec<Model>, DbErr> {
     let same = |column: Column, value: &Option<String>| match value {
         Some(value) => column.eq(value.as_str()),
         None => column.is_null(),
@@ -196,7 +195,7 @@ async fn beside(db: &DatabaseTransaction, row: &Model) -> Result<Vec<Model>, DbE
 }
 
 /// Ends a fact where the one that takes its place begins (time, id, text).
-async fn supersede(db: &DatabaseTransaction, old: &Fact, by: (i64, &str, &str), now: i64) -> Result<(), DbErr> {
+async fn supersede(db: &Transaction, old: &Fact, by: (i64, &str, &str), now: i64) -> Result<(), DbErr> {
     let (from, id, text) = by;
     Entity::update_many()
         .col_expr(Column::Status, Expr::value(row::status(Status::Superseded)))
@@ -212,7 +211,7 @@ async fn supersede(db: &DatabaseTransaction, old: &Fact, by: (i64, &str, &str), 
 }
 
 /// 1 if there was something to end.
-async fn end(db: &DatabaseTransaction, scope: &Scope, ids: [Uuid; 2], at: i64, now: i64) -> Outcome<u64> {
+async fn end(db: &Transaction, scope: &Scope, ids: [Uuid; 2], at: i64, now: i64) -> Outcome<u64> {
     let found = Entity::find()
         .filter(reached(scope))
         .filter(Column::Id.is_in(ids.map(|id| id.to_string())))
@@ -230,7 +229,7 @@ async fn end(db: &DatabaseTransaction, scope: &Scope, ids: [Uuid; 2], at: i64, n
     Ok(Ok(1))
 }
 
-async fn change(db: &DatabaseTransaction, scope: &Scope, id: Uuid, change: &Change, now: i64) -> Outcome<Vec<Added>> {
+async fn change(db: &Transaction, scope: &Scope, id: Uuid, change: &Change, now: i64) -> Outcome<Vec<Added>> {
     let found = Entity::find()
         .filter(reached(scope))
         .filter(Column::Id.eq(id.to_string()))
@@ -303,7 +302,7 @@ fn unchanged(fact: Fact) -> Added {
     }
 }
 
-async fn delete(db: &DatabaseTransaction, scope: &Scope, ids: &[String], now: i64) -> Result<Vec<String>, DbErr> {
+async fn delete(db: &Transaction, scope: &Scope, ids: &[String], now: i64) -> Result<Vec<String>, DbErr> {
     let mut deleted = Vec::new();
     for ids in ids.chunks(BATCH) {
         let found = Entity::find()
@@ -343,7 +342,7 @@ async fn delete(db: &DatabaseTransaction, scope: &Scope, ids: &[String], now: i6
     Ok(deleted)
 }
 
-async fn erase(db: &DatabaseTransaction, scope: &Scope, team_wide: bool) -> Result<u64, DbErr> {
+async fn erase(db: &Transaction, scope: &Scope, team_wide: bool) -> Result<u64, DbErr> {
     let mut whose = own(scope);
     if !team_wide {
         whose = whose.add(Column::TeamWide.eq(false));
@@ -364,7 +363,7 @@ async fn erase(db: &DatabaseTransaction, scope: &Scope, team_wide: bool) -> Resu
     Ok(deleted.rows_affected)
 }
 
-async fn mark_indexed(db: &DatabaseTransaction, facts: &[(String, i64)]) -> Result<(), DbErr> {
+async fn mark_indexed(db: &Transaction, facts: &[(String, i64)]) -> Result<(), DbErr> {
     for (id, updated) in facts {
         Entity::update_many()
             .col_expr(Column::Pending, Expr::value(false))
@@ -377,7 +376,7 @@ async fn mark_indexed(db: &DatabaseTransaction, facts: &[(String, i64)]) -> Resu
 }
 
 /// What is in quarantine stays in the index, and is not shown: it may hold again at any time.
-async fn mark_all_pending(db: &DatabaseTransaction) -> Result<u64, DbErr> {
+async fn mark_all_pending(db: &Transaction) -> Result<u64, DbErr> {
     let all = Entity::update_many()
         .col_expr(Column::Pending, Expr::value(true))
         .filter(Column::Status.ne(row::status(Status::Deleted)));
@@ -390,12 +389,12 @@ fn facts(rows: Vec<Model>) -> Result<Vec<Fact>, MemoryError> {
 
 type Texts = (Option<String>, Option<String>);
 
-async fn record(db: &DatabaseTransaction, row: &Model, event: Happened, texts: Texts, now: i64) -> Result<(), DbErr> {
+async fn record(db: &Transaction, row: &Model, event: Happened, texts: Texts, now: i64) -> Result<(), DbErr> {
     record_of(db, (row.id.clone(), &row.team, &row.user), event, texts, now).await
 }
 
 async fn record_of(
-    db: &DatabaseTransaction,
+    db: &Transaction,
     (fact, team, user): (String, &str, &str),
     event: Happened,
     (old_text, new_text): Texts,

@@ -1,4 +1,4 @@
-//! Opening the database: the file, its settings, its tables, and the two kinds of connections.
+//! A journal in a SQLite file: the file, its settings, the two kinds of connections, and what erasing takes.
 
 use std::fs::{self, OpenOptions};
 use std::path::Path;
@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use sea_orm::sqlx::ConnectOptions;
 use sea_orm::sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sea_orm::{ConnectionTrait, DatabaseConnection, DbErr, RuntimeErr, SqlxSqliteConnector, Statement};
+use sea_orm::{
+    ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbErr, RuntimeErr, SqliteTransactionMode,
+    SqlxSqliteConnector, Statement, TransactionOptions, TransactionTrait,
+};
 
-use super::failure;
 use crate::error::MemoryError;
 
 /// How long a statement waits for another process's lock, such as `habit keys create` beside a server.
@@ -51,10 +53,10 @@ pub fn options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// The one connection that the journal writes on.
-pub async fn writer(path: &Path, options: SqliteConnectOptions) -> Result<DatabaseConnection, MemoryError> {
+/// A single connection, such as the one that the journal writes on.
+pub async fn connect(options: SqliteConnectOptions) -> Result<DatabaseConnection, DbErr> {
     let pool = pool(1).connect_with(options).await;
-    let pool = pool.map_err(|error| failure::explain(path, &DbErr::Conn(RuntimeErr::SqlxError(error.into()))))?;
+    let pool = pool.map_err(|error| DbErr::Conn(RuntimeErr::SqlxError(error.into())))?;
     Ok(SqlxSqliteConnector::from_sqlx_sqlite_pool(pool))
 }
 
@@ -93,16 +95,19 @@ pub async fn purge(writer: &DatabaseConnection) -> Result<bool, DbErr> {
     Ok(true)
 }
 
-/// Brings the tables up to date, and checks what durability rests on.
-pub async fn prepare_tables(path: &Path, writer: &DatabaseConnection) -> Result<(), MemoryError> {
-    let explain = |error| failure::explain(path, &error);
+/// A transaction that may write: SQLite has one at a time.
+pub async fn begin(writer: &DatabaseConnection) -> Result<DatabaseTransaction, DbErr> {
+    let immediate = TransactionOptions {
+        sqlite_transaction_mode: Some(SqliteTransactionMode::Immediate),
+        ..TransactionOptions::default()
+    };
+    writer.begin_with_options(immediate).await
+}
+
+/// Whether the file is written as durability needs it.
+pub async fn is_durable(writer: &DatabaseConnection) -> Result<bool, DbErr> {
     let question = Statement::from_string(writer.get_database_backend(), "PRAGMA journal_mode");
-    let mode = writer.query_one_raw(question).await.map_err(explain)?;
-    let mode: Option<String> = mode.map(|row| row.try_get_by_index(0)).transpose().map_err(explain)?;
-    if mode.as_deref() != Some("wal") {
-        let path = path.display();
-        let reason = "this file system can't hold SQLite's write-ahead log; choose a data directory on a local disk";
-        return Err(MemoryError::Storage(format!("{path}: {reason}")));
-    }
-    habit_migrations::migrate(writer).await.map_err(explain)
+    let mode = writer.query_one_raw(question).await?;
+    let mode: Option<String> = mode.map(|row| row.try_get_by_index(0)).transpose()?;
+    Ok(mode.as_deref() == Some("wal"))
 }
