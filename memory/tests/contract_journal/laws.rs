@@ -13,7 +13,7 @@ pub async fn a_turn_comes_back_as_it_was_written(journal: Any) {
     let mut plain = turn(&alice(), "plain");
     plain.parent = Some(Uuid::now_v7());
     plain.messages[1].tool_calls = vec![serde_json::json!({"id": "call", "function": {"name": "f"}})];
-    let mut failed = turn(&alice(), "it's \"odd\"; DROP TABLE turns; -- \u{1F436}\n\0");
+    let mut failed = turn(&alice(), "it's \"odd\"; DROP TABLE turns; -- \u{1F436}\n\u{1}");
     failed.outcome = Outcome::Failed;
     failed.error = Some("the engine is gone".into());
     failed.finish_reason = None;
@@ -24,6 +24,21 @@ pub async fn a_turn_comes_back_as_it_was_written(journal: Any) {
         journal.record(turn.clone()).await.unwrap();
         assert_eq!(journal.turn(&alice(), turn.id).await.unwrap(), Some(turn));
     }
+}
+
+/// Not every database can hold it as it is.
+pub async fn a_nul_costs_no_turn(journal: Any) {
+    let odd = scope("red", "alice").in_conversation("a\0b");
+    let turn = turn(&odd, "one\0two");
+    journal.record(turn.clone()).await.unwrap();
+    let found = journal.turns(&odd, page(9)).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert!(
+        ["one\0two", "one\u{FFFD}two"].contains(&found[0].prompt.as_str()),
+        "{}",
+        found[0].prompt
+    );
+    assert_eq!(found[0].messages, turn.messages, "what was sent is whole");
 }
 
 pub async fn a_second_write_of_a_turn_replaces_the_first(journal: Any) {
