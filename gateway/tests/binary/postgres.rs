@@ -36,6 +36,10 @@ fn said(data: &Path, args: &[&str]) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
+fn memory<'a>(what: &[&'a str]) -> Vec<&'a str> {
+    [&["memory"], what, &["--team", "t", "--user", "u"]].concat()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_lives_on_postgres_and_outlives_its_restart() {
     let database = Postgres::start().await;
@@ -69,11 +73,11 @@ async fn a_gateway_lives_on_postgres_and_outlives_its_restart() {
     // Commands beside the server.
     new_key(&data, "t", "other");
     assert!(said(&data, &["keys", "list"]).contains("other"));
-    let memory = |what: &[&str]| [&["memory"], what, &["--team", "t", "--user", "u"]].concat();
     said(&data, &memory(&["add", "I moor at pier nine."]));
     assert!(said(&data, &memory(&["list"])).contains("pier nine"));
 
     let acknowledged = restart_under_traffic(&server).await;
+    assert!(acknowledged.len() > 20, "only {}", acknowledged.len());
     for (turn, question) in &acknowledged {
         assert_eq!(
             server.get(&format!("/v1/turns/{turn}")).await["prompt"],
