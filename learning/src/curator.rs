@@ -5,11 +5,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use habit_memory::clock::Clock;
 use habit_memory::interaction::Interaction;
 use habit_memory::journal::{Journal, Page};
 use habit_memory::memories::Follower;
 use habit_memory::{MemoryError, Scope};
+use serde::Serialize;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::examples::Example;
@@ -164,9 +167,20 @@ impl Curator {
     /// # Errors
     /// [`MemoryError::Storage`].
     pub async fn of_user(&self, scope: &Scope) -> Result<Curated, MemoryError> {
+        let feedback = self.all_of(scope, MOST_FEEDBACK).await?;
+        self.curated(scope, feedback).await
+    }
+
+    async fn curated(&self, scope: &Scope, feedback: Vec<Feedback>) -> Result<Curated, MemoryError> {
+        let told = self.told(scope, feedback).await?;
+        Ok(curate(told, &Audience::User(scope.user().to_owned())))
+    }
+
+    /// This user's feedback, newest first, about so many at most.
+    async fn all_of(&self, scope: &Scope, most_read: usize) -> Result<Vec<Feedback>, MemoryError> {
         let mut feedback = Vec::new();
         let mut before = None;
-        while feedback.len() < MOST_FEEDBACK {
+        while feedback.len() < most_read {
             let page = self.parts.ledger.list(scope, &[], whole(before)).await?;
             before = page.last().map(|one| one.id);
             let last = page.len() < most();
@@ -175,8 +189,7 @@ impl Curator {
                 break;
             }
         }
-        let told = self.told(scope, feedback).await?;
-        Ok(curate(told, &Audience::User(scope.user().to_owned())))
+        Ok(feedback)
     }
 
     /// What may be learnt from for a whole team: what so many different users said alike.
@@ -329,6 +342,23 @@ impl Curator {
 /// What is made of a user's turns goes with them.
 #[async_trait]
 impl Follower for Curator {
+    /// Feedback with what it came to, and the examples that were made of it.
+    fn export(&self, scope: &Scope) -> BoxStream<'static, Result<Map<String, Value>, MemoryError>> {
+        let (curator, scope) = (self.clone(), scope.clone());
+        let lines = async move {
+            let feedback = curator.all_of(&scope, usize::MAX).await?;
+            let curated = curator.curated(&scope, feedback.clone()).await?;
+            let feedback = feedback.iter().map(|one| line("feedback", one));
+            let examples = curated.examples.iter().map(|one| line("example", one));
+            let lines: Result<Vec<_>, MemoryError> = feedback.chain(examples).collect();
+            lines
+        };
+        stream::once(lines)
+            .map_ok(|lines| stream::iter(lines.into_iter().map(Ok)))
+            .try_flatten()
+            .boxed()
+    }
+
     async fn turns_deleted(&self, scope: &Scope, turns: &[Uuid]) -> Result<(), MemoryError> {
         if self.parts.ledger.delete_of_turns(scope, turns).await? > 0 {
             self.gone(scope, false).await?;
@@ -341,6 +371,18 @@ impl Follower for Curator {
         // Also where nothing was erased: the files of a run may be left from an erasure that was cut short.
         self.gone(scope, true).await?;
         Ok(erased)
+    }
+}
+
+/// A line of an export.
+fn line(kind: &str, what: &impl Serialize) -> Result<Map<String, Value>, MemoryError> {
+    let unwritable = |why: String| MemoryError::Storage(format!("an export can't be written: {why}"));
+    match serde_json::to_value(what).map_err(|error| unwritable(error.to_string()))? {
+        Value::Object(mut line) => {
+            line.insert("type".to_owned(), kind.into());
+            Ok(line)
+        }
+        other => Err(unwritable(format!("{other} is no object"))),
     }
 }
 

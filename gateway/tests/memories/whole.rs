@@ -60,18 +60,22 @@ async fn a_concept_is_shown_first_and_then_forgotten() {
 }
 
 /// Words that stand nowhere else.
-const WORDS: [&str; 6] = [
+const WORDS: [&str; 7] = [
     "Zwirbelquark",
     "Nebelkrummhorn",
     "Pfingstochsenmond",
     "Quittenschnapper",
     "Vogelfelsgrotte",
     "Xanthippenhain",
+    "Bratkartoffeldunst",
 ];
 
 /// Gives this key's user something of everything, each with a word of its own.
-async fn live(test: &TestApp, key: &str, words: &[&str; 6]) {
-    say(test, key, &format!("My dog is called {}.", words[0]), &[]).await;
+async fn live(test: &TestApp, key: &str, words: &[&str; 7]) {
+    let turn = say(test, key, &format!("My dog is called {}.", words[0]), &[]).await;
+    let better = json!({"turn": turn["id"], "correction": format!("A fine name, it smells of {}.", words[6])});
+    let given = test.post("/v1/feedback", key, &better).await;
+    assert_eq!(given.status, StatusCode::OK, "{}", given.text());
     // Superseded, so that it stands in a history.
     say(test, key, "My dog is called Rex.", &[]).await;
     add(test, key, &format!("The vault opens with the word {}.", words[1])).await;
@@ -125,6 +129,8 @@ async fn an_export_holds_everything_and_nothing_of_others() {
         reply.text()
     );
     assert!(of("object") >= 1);
+    // What was said of a reply, and what is learnt from it.
+    assert_eq!((of("feedback"), of("example")), (1, 1), "{}", reply.text());
     let text = reply.text();
     for (number, word) in WORDS.iter().enumerate() {
         // Deleted is deleted; the file's bytes are in base64.
@@ -163,10 +169,10 @@ async fn erasure_leaves_no_byte_of_a_user_and_all_of_others() {
     let bob = test.key("acme", "bob").await;
     live(&test, &key, &WORDS).await;
     let mirrored = WORDS.map(|word| word.chars().rev().collect::<String>());
-    let theirs = [0, 1, 2, 3, 4, 5].map(|at| mirrored[at].as_str());
+    let theirs = [0, 1, 2, 3, 4, 5, 6].map(|at| mirrored[at].as_str());
     live(&test, &bob, &theirs).await;
     let folder = test.folder().to_path_buf();
-    for word in [WORDS[0], WORDS[1], WORDS[3], WORDS[4], WORDS[5]] {
+    for word in [WORDS[0], WORDS[1], WORDS[3], WORDS[4], WORDS[5], WORDS[6]] {
         assert!(!holding(&folder, word).is_empty(), "the test proves nothing for {word}");
     }
     assert!(
@@ -201,5 +207,6 @@ async fn erasure_leaves_no_byte_of_a_user_and_all_of_others() {
         )
         .await;
     assert!(found.text().contains(theirs[3]), "{}", found.text());
-    assert!(test.get("/v1/memories/export", &bob).await.text().contains(theirs[5]));
+    let kept = test.get("/v1/memories/export", &bob).await.text();
+    assert!(kept.contains(theirs[5]) && kept.contains(theirs[6]), "{kept}");
 }

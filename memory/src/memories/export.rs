@@ -2,6 +2,7 @@
 
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use serde::Serialize;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::Memories;
@@ -45,7 +46,7 @@ pub enum Line {
         /// Its id.
         id: String,
         /// All that is known of it.
-        card: serde_json::Value,
+        card: Value,
     },
     /// Anything else: a response, a conversation or an item of one, a vector store.
     Object {
@@ -60,17 +61,20 @@ pub enum Line {
         /// Unix milliseconds.
         expires_at: Option<i64>,
         /// Its content.
-        body: serde_json::Value,
+        body: Value,
     },
     /// A rule on memory.
     Rule(Rule),
+    /// What a follower keeps, with its own `type`: feedback, what is learnt from.
+    #[serde(untagged)]
+    Followed(Map<String, Value>),
 }
 
 type Lines = BoxStream<'static, Result<Line, MemoryError>>;
 
 impl Memories {
     /// All that is kept of this user, a piece at a time: turns, facts, documents, files' cards, responses and
-    /// conversations, rules. What others of the team gave is theirs, and not in it.
+    /// conversations, rules, and what followers keep. What others of the team gave is theirs, and not in it.
     #[must_use]
     pub fn export(&self, scope: &Scope) -> Lines {
         // Every conversation, not just the one that the scope may be in.
@@ -81,7 +85,8 @@ impl Memories {
             .chain(self.facts(scope.clone()))
             .chain(self.documents(scope.clone()))
             .chain(self.objects(scope.clone()))
-            .chain(self.rules(scope))
+            .chain(self.rules(scope.clone()))
+            .chain(self.followed(&scope))
             .boxed()
     }
 
@@ -177,6 +182,14 @@ impl Memories {
             .map_ok(|rules| stream::iter(rules.into_iter().map(Ok)))
             .try_flatten()
             .map_ok(Line::Rule)
+            .boxed()
+    }
+
+    fn followed(&self, scope: &Scope) -> Lines {
+        let followers = self.parts.followers.iter().map(|follower| follower.export(scope));
+        stream::iter(followers.collect::<Vec<_>>())
+            .flatten()
+            .map_ok(Line::Followed)
             .boxed()
     }
 

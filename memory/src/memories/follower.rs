@@ -1,7 +1,9 @@
-//! The seam for whatever is made of memory elsewhere, and has to go when memory goes: feedback on turns and what was
-//! learnt of it. Memory knows no more of it than this.
+//! The seam for whatever is made of memory elsewhere, and has to be told and to go as memory is: feedback on turns and
+//! what was learnt of it. Memory knows no more of it than this.
 
 use async_trait::async_trait;
+use futures::stream::BoxStream;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::error::MemoryError;
@@ -10,9 +12,13 @@ use crate::scope::Scope;
 /// Keeps things that were made of what users said.
 ///
 /// Laws: when a method returns, no later read shows what it was told to drop; doing it again completes what was cut
-/// short; other users' things stay.
+/// short; other users' things stay, and are in no export but their own.
 #[async_trait]
 pub trait Follower: Send + Sync {
+    /// All that is kept of this user, each thing as a line of an export: an object that says by `type` what it is.
+    /// [`MemoryError::Storage`] as the last one: there is more than was told.
+    fn export(&self, scope: &Scope) -> BoxStream<'static, Result<Map<String, Value>, MemoryError>>;
+
     /// These turns of this user were deleted: so is all that was made of them.
     ///
     /// # Errors

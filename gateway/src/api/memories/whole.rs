@@ -152,7 +152,7 @@ pub struct ExportQuery {
 }
 
 /// Everything that is kept of the key's user: turns, memories with their history, documents, files, responses,
-/// conversations, rules; one JSON object a line, each with its `type`.
+/// conversations, rules, feedback and the examples made of it; one JSON object a line, each with its `type`.
 #[utoipa::path(
     get, path = "/v1/memories/export", tag = "memories", operation_id = "exportMemories", params(ExportQuery),
     responses((status = 200, description = "JSON lines.", content_type = "application/jsonl", body = String),
