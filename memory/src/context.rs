@@ -20,6 +20,7 @@ mod left;
 mod options;
 mod outdated;
 mod recalled;
+mod tables;
 
 pub use documents::{inference, persistent};
 pub use facts::KnownFacts;

@@ -8,6 +8,7 @@ use crate::scope::Scope;
 mod chunk;
 mod extract;
 mod read;
+pub(crate) mod schema;
 
 pub use chunk::{Cut, split};
 pub use extract::extract;

@@ -19,7 +19,6 @@ use crate::interaction::Interaction;
 use crate::journal::{Journal, Pending};
 
 mod entries;
-mod schema;
 
 use entries::{entry, fact_entry, text_for_vector, text_of_fact};
 

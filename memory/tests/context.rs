@@ -2,6 +2,8 @@
 //! with the real embedder and the real index where it is about finding the right thing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
 
+#[path = "context/schemas.rs"]
+mod schemas;
 #[path = "context/world.rs"]
 mod world;
 

@@ -139,8 +139,9 @@ async fn a_question_brings_in_just_the_tables_that_it_needs() {
     for (question, needed) in [
         (
             "top 5 bids with the advertisement's title",
-            &["advertisement", "bid"][..],
+            &["advertisement", "bid", "car"][..],
         ),
+        ("which cars cost less than 10000", &["car"]),
         (
             "title of the car advertisement with the highest bid",
             &["advertisement", "bid", "car"],

@@ -63,16 +63,14 @@ impl ContextSource for KnownFacts {
         } else {
             Vec::new()
         };
-        let ids: Vec<Uuid> = near.iter().map(|(hit, _)| hit.id).collect();
+        let ids: Vec<Uuid> = near.iter().map(|(id, _)| *id).collect();
         let found: HashMap<Uuid, Fact> = if ids.is_empty() {
             HashMap::new()
         } else {
             let applying = self.facts.applying(&request.scope, Which::Ids(&ids)).await?;
             applying.into_iter().map(|fact| (fact.id, fact)).collect()
         };
-        let scored = near
-            .iter()
-            .filter_map(|(hit, score)| Some((found.get(&hit.id)?, *score)));
+        let scored = near.iter().filter_map(|(id, score)| Some((found.get(id)?, *score)));
         // What was pinned is wanted whatever is asked, and so comes first.
         let all = pinned.iter().map(|fact| (fact, 1.0)).chain(scored);
         let visible: Vec<String> = conversation::visible_texts(&request.messages)

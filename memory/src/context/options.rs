@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use uuid::Uuid;
+
 use crate::context::Request;
 use crate::error::MemoryError;
 use crate::index::{Hit, Index, Query};
@@ -38,16 +40,51 @@ impl Default for Options {
     }
 }
 
-/// Waits for the indexer, asks the index, and gives what is near enough, best first.
+/// What the index found for a question, best first.
+#[derive(Default)]
+pub(super) struct Ranked {
+    hits: Vec<Hit>,
+    order: Vec<Scored>,
+}
+
+impl Ranked {
+    /// What is near enough, best first.
+    pub(super) fn near(&self, floor: &Floor) -> Vec<(Uuid, f32)> {
+        let near = rank::above_floor(&self.hits, self.order.clone(), floor).into_iter();
+        near.map(|scored| (self.hits[scored.place].id, scored.score)).collect()
+    }
+
+    /// All that was found, with its score and its cosine, best first.
+    pub(super) fn all(&self) -> impl Iterator<Item = (Uuid, f32, Option<f32>)> {
+        let hit = |scored: &Scored| &self.hits[scored.place];
+        self.order
+            .iter()
+            .map(move |scored| (hit(scored).id, scored.score, hit(scored).cosine))
+    }
+}
+
+/// What is near enough, best first: see [`search`].
 pub(super) async fn candidates(
     source: SourceKind,
     request: &Request,
     index: &dyn Index,
     indexer: Option<&Indexer>,
     options: &Options,
-) -> Result<Vec<(Hit, f32)>, MemoryError> {
+) -> Result<Vec<(Uuid, f32)>, MemoryError> {
+    let found = search(source, request, index, indexer, options).await?;
+    Ok(found.near(&options.floor))
+}
+
+/// Waits for the indexer, asks the index, and ranks what it found.
+pub(super) async fn search(
+    source: SourceKind,
+    request: &Request,
+    index: &dyn Index,
+    indexer: Option<&Indexer>,
+    options: &Options,
+) -> Result<Ranked, MemoryError> {
     if request.limit == 0 || request.query.trim().is_empty() {
-        return Ok(Vec::new());
+        return Ok(Ranked::default());
     }
     if let Some(indexer) = indexer
         && !indexer.caught_up(options.catch_up).await
@@ -70,11 +107,8 @@ pub(super) async fn candidates(
     let hits = index.search(&request.scope, query).await?;
     let days = dates::named(&request.query, request.asked_at);
     let weights = if turns { &options.turns } else { &options.chunks };
-    let ranked = rank::rank(&hits, days.as_ref(), weights);
-    let near = rank::above_floor(&hits, ranked, &options.floor);
-    let mut hits: Vec<Option<Hit>> = hits.into_iter().map(Some).collect();
-    let take = |scored: Scored| Some((hits[scored.place].take()?, scored.score));
-    Ok(near.into_iter().filter_map(take).collect())
+    let order = rank::rank(&hits, days.as_ref(), weights);
+    Ok(Ranked { hits, order })
 }
 
 /// A text as it is compared with others: words only, in lower case.

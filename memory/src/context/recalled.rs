@@ -86,10 +86,7 @@ impl ContextSource for Recalled {
             &self.options,
         )
         .await?;
-        let mut near: Vec<(Near<'_>, f32)> = near
-            .into_iter()
-            .map(|(hit, score)| (Near::Turn(hit.id), score))
-            .collect();
+        let mut near: Vec<(Near<'_>, f32)> = near.into_iter().map(|(id, score)| (Near::Turn(id), score)).collect();
         let left = left::near(request, &self.options).into_iter();
         near.extend(left.map(|(turn, score)| (Near::Left(turn), score)));
         // Both are ranked already; a stable sort keeps what is known of a turn before what the client says of it.

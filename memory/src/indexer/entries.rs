@@ -3,8 +3,8 @@
 
 use habit_engine::Role;
 
-use super::schema;
-use crate::documents::{Chunk, Document, Place};
+use crate::documents::Place;
+use crate::documents::schema::{self, is_table};
 use crate::facts::{Fact, recognise};
 use crate::index::{Entry, Owner};
 use crate::interaction::Interaction;
@@ -40,11 +40,6 @@ pub(super) fn text_for_vector(item: &Pending) -> String {
         }
         Pending::Chunk { document, chunk } => headed(&document.name, &chunk.locator, &chunk.text),
     }
-}
-
-/// Whether a chunk defines a table of a database.
-fn is_table(document: &Document, chunk: &Chunk) -> bool {
-    document.media_type == "application/sql" && !chunk.locator.is_empty()
 }
 
 /// What full-text search reads. Neighbours are looked at when a question is asked.
