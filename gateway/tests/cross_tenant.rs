@@ -1,7 +1,12 @@
 //! No route shows, changes or deletes what belongs to another team, or to another user of the same team. One case a
-//! route; `tests/auth.rs` has the list of routes.
+//! route: `data/routes.txt` has all of them in a table ([`attack`]), and the tests here look closer at some.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+#[path = "cross_tenant/attack.rs"]
+mod attack;
+#[path = "support/school.rs"]
+mod school;
 
 use habit_gateway::testing::TestApp;
 use http::StatusCode;

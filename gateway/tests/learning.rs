@@ -16,6 +16,8 @@ mod fine_tuning;
 mod ledger;
 #[path = "learning/runs.rs"]
 mod runs;
+#[path = "support/school.rs"]
+mod school;
 
 use habit_gateway::testing::{Reply, TestApp};
 use http::StatusCode;

@@ -1,47 +1,14 @@
 //! From corrections to a model that serves, and back: with a trainer and models that are doubles, through the router.
 
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_trait::async_trait;
-use habit_gateway::learner::workshop::Tools;
-use habit_gateway::learner::{Served, Workshop};
-use habit_learning::testing::{PUPIL, Pupil, School, things};
+use habit_learning::testing::things;
 
 use super::*;
 
-/// A school in the place of the trainer.
-struct Doubles {
-    school: Arc<School>,
-    weights: PathBuf,
-}
-
-#[async_trait]
-impl Workshop for Doubles {
-    async fn served(&self) -> Result<Served, String> {
-        Ok(Served {
-            name: PUPIL.to_owned(),
-            weights: self.weights.clone(),
-            model_dir: PathBuf::new(),
-        })
-    }
-
-    async fn tools(&self) -> Result<Tools, String> {
-        Ok(Tools {
-            base: Pupil::new(1.0).model(),
-            trainer: Arc::clone(&self.school) as _,
-            loader: Arc::clone(&self.school) as _,
-        })
-    }
-}
-
 pub async fn world() -> (TestApp, String) {
     let test = TestApp::builder()
-        .workshop(Arc::new(Doubles {
-            school: Arc::new(School::default()),
-            weights: PathBuf::from("base.gguf"),
-        }))
+        .workshop(school::workshop())
         .config(|config| config.learning.feedback_a_day = 2_000)
         .build()
         .await;
