@@ -13,7 +13,7 @@ use habit_learning::examples::Example;
 use habit_learning::examples::curate::Curated;
 use habit_learning::feedback::Tainted;
 use habit_learning::general;
-use habit_learning::rollout::{RolloutError, Rollouts, TeamModel};
+use habit_learning::rollout::{RolloutError, Rollouts};
 use habit_learning::run::{self, Plan, Report, RunError, grid};
 use habit_learning::trainer::Settings;
 use habit_memory::clock::Clock;
@@ -28,11 +28,13 @@ use crate::lifecycle::Lifecycle;
 mod forget;
 mod gauge;
 pub mod jobs;
+mod outcome;
 mod place;
 pub mod private;
 mod routine;
 pub mod workshop;
 
+use outcome::summary;
 use place::{folders, names, remove, storage};
 
 pub use gauge::{Gauge, Progress};
@@ -192,8 +194,10 @@ impl Learner {
         Ok(id)
     }
 
-    /// Goes on with all runs that were broken off, team by team.
+    /// Goes on with all runs that were broken off, team by team: those that had not ended, and those of whose end nothing
+    /// came yet.
     pub fn resume(&self) {
+        self.tell_untold();
         for (team, id) in self.broken_off() {
             let Ok(Some(state)) = run::state::State::read(&self.folder(&team, id)) else {
                 continue;
@@ -418,33 +422,6 @@ impl Learner {
         Ok(run::go(folder, plan, &work, gauge, cancel).await?)
     }
 
-    /// A model that passed begins its trial; one that did not is noted with the reasons.
-    async fn roll_out(&self, team: &str, report: &Report) -> Result<(), LearnError> {
-        let parts = &self.inner.parts;
-        let rollouts = &parts.rollouts;
-        // A run that is told again, after a crash between its end and this.
-        if rollouts.state(team).model(report.id).is_some() {
-            return Ok(());
-        }
-        let served = parts.workshop.served().await.map_err(LearnError::Nothing)?;
-        let folder = self.folder(team, report.id);
-        let path = report.model.clone().unwrap_or_else(|| folder.join("model.gguf"));
-        let model = TeamModel {
-            id: report.id,
-            run: Some(report.id),
-            summary: summary(report),
-            report: Some(folder.join("report.md")),
-            ..TeamModel::new(served.name, path, parts.clock.now_ms())
-        };
-        if !report.verdict.promote || report.model.is_none() {
-            rollouts.reject(team, &model, &report.verdict.reasons).await?;
-            return Ok(());
-        }
-        rollouts.offer(team, &model).await?;
-        rollouts.canary(team, model.id, parts.rollout.canary_share).await?;
-        Ok(())
-    }
-
     /// Waits until a run that was told to stop has.
     async fn stopped(&self, team: &str, id: Uuid) {
         loop {
@@ -468,35 +445,26 @@ impl Learner {
 
     /// All runs that have begun and not ended.
     fn broken_off(&self) -> Vec<(String, Uuid)> {
-        let mut found = Vec::new();
-        for team in names(&self.inner.parts.folder) {
-            let Some(team) = team.strip_prefix("team-") else {
-                continue;
-            };
-            for id in folders(&self.team_folder(team)) {
-                let folder = self.folder(team, id);
-                if folder.join("run.json").exists() && !folder.join("report.json").exists() {
-                    found.push((team.to_owned(), id));
-                }
-            }
-        }
-        found
+        let under_way = |(team, id): &(String, Uuid)| {
+            let folder = self.folder(team, *id);
+            folder.join("run.json").exists() && !folder.join("report.json").exists()
+        };
+        self.all().into_iter().filter(under_way).collect()
+    }
+
+    /// All runs that have a folder, with their teams.
+    fn all(&self) -> Vec<(String, Uuid)> {
+        let teams = names(&self.inner.parts.folder).into_iter();
+        let teams = teams.filter_map(|name| name.strip_prefix("team-").map(str::to_owned));
+        teams
+            .flat_map(|team| {
+                let runs = folders(&self.team_folder(&team));
+                runs.into_iter().map(move |id| (team.clone(), id))
+            })
+            .collect()
     }
 
     fn teams(&self) -> MutexGuard<'_, HashMap<String, Work>> {
         self.inner.teams.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// The gate's answer in a line.
-fn summary(report: &Report) -> String {
-    let best = report.best.and_then(|best| report.tried.get(best));
-    let right = best.map(|best| format!("{:.0} % of the gate's examples right", best.right * 100.0));
-    let items = report.counts.gate;
-    match (right, report.verdict.reasons.first()) {
-        (Some(right), None) => format!("{right}, of {items}"),
-        (Some(right), Some(reason)) => format!("{right}, of {items}; {reason}"),
-        (None, Some(reason)) => reason.clone(),
-        (None, None) => "nothing was trained".to_owned(),
     }
 }

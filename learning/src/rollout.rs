@@ -122,6 +122,28 @@ impl Rollouts {
             .await
     }
 
+    /// Notes that a run ended without a model, and why.
+    ///
+    /// # Errors
+    /// [`RolloutError::Storage`].
+    pub async fn untrained(&self, team: &str, none: &TeamModel, why: &[String]) -> Result<Entry, RolloutError> {
+        self.change(team, |state, now| Ok(state.untrained(none.clone(), why, now)))
+            .await
+    }
+
+    /// Notes a model that passed the gate and begins its trial, in one change: after a crash it is either on trial or not
+    /// known yet. A share of 1 promotes it.
+    ///
+    /// # Errors
+    /// [`RolloutError`].
+    pub async fn begin(&self, team: &str, model: &TeamModel, share: f64) -> Result<Entry, RolloutError> {
+        self.change(team, |state, now| {
+            state.offer(model.clone(), now);
+            state.begin_canary(model.id, share, now)
+        })
+        .await
+    }
+
     /// Lets a candidate answer a share (over 0, up to 1) of the team's requests, watched; a share of 1 promotes it.
     ///
     /// # Errors

@@ -122,6 +122,45 @@ async fn corrections_become_a_model_on_trial_and_a_rollback_takes_it_back() {
 }
 
 #[tokio::test]
+async fn a_run_that_trains_nothing_says_so_and_rejects_no_model() {
+    let (test, key) = world().await;
+    teach(&test, &key, 20).await;
+    let run = learn(&test, &key).await;
+    assert_eq!(
+        (&run["status"], &run["model"]),
+        (&json!("untrained"), &Value::Null),
+        "{run}"
+    );
+    assert!(run["reasons"][0].as_str().unwrap().contains("more feedback"), "{run}");
+    let status = test.get("/v1/learning/status", &key).await.json();
+    let what = status["history"][0]["what"].as_str().unwrap();
+    assert_eq!(what, "a learning run trained nothing", "{status}");
+    let body = json!({"run": run["id"]});
+    let refused = test.post("/v1/learning/promote", &key, &body).await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.text());
+}
+
+/// The server stops after the report was written, before its model was on trial.
+#[tokio::test]
+async fn a_model_whose_run_ended_just_before_the_server_comes_on_trial_after_the_restart() {
+    let (first, key) = world().await;
+    teach(&first, &key, 160).await;
+    let id = learn(&first, &key).await["id"].clone();
+    let folder = first.folder().to_path_buf();
+    // The folder of the runs with another database: nothing was noted there.
+    let second = TestApp::builder()
+        .workshop(school::workshop())
+        .config(|config| config.data.dir = Some(folder))
+        .build()
+        .await;
+    let key = second.key("acme", "ann").await;
+    let path = "/v1/learning/status";
+    let status = until(&second, &key, path, |status| status["canary"].is_object()).await;
+    assert_eq!(status["canary"]["id"], id, "{status}");
+    assert_eq!(status["history"].as_array().unwrap().len(), 2, "{status}");
+}
+
+#[tokio::test]
 async fn one_users_bad_corrections_teach_the_team_nothing() {
     let (test, ann) = world().await;
     let mallory = test.key("acme", "mallory").await;

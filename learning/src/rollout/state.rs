@@ -30,6 +30,8 @@ pub enum Status {
     RolledBack,
     /// It did not pass the gate.
     Rejected,
+    /// There is none: its run trained nothing.
+    Untrained,
     /// What it was trained on is to be forgotten: it never serves again.
     Withdrawn,
 }
@@ -116,6 +118,8 @@ pub enum Event {
     Offered,
     /// A model did not.
     Rejected,
+    /// A run trained nothing.
+    Untrained,
     /// A trial began.
     Canary,
     /// A model serves all.
@@ -214,6 +218,14 @@ impl State {
             "nothing changed: there is nothing to undo",
             now,
         )
+    }
+
+    /// Notes that a run made no model at all.
+    pub fn untrained(&mut self, mut none: TeamModel, why: &[String], now: i64) -> Entry {
+        none.status = Status::Untrained;
+        let what = "a learning run trained nothing".to_owned();
+        let undo = "nothing changed: there is nothing to undo";
+        self.add(none, Event::Untrained, what, why.to_vec(), undo, now)
     }
 
     fn add(&mut self, model: TeamModel, event: Event, what: String, why: Vec<String>, undo: &str, now: i64) -> Entry {
@@ -390,6 +402,9 @@ impl State {
         match model.status {
             Status::Rejected => Err(RolloutError::Impossible(format!(
                 "the model {id} did not pass the gate, so it may not serve; train another"
+            ))),
+            Status::Untrained => Err(RolloutError::Impossible(format!(
+                "the run {id} trained nothing, so there is no model of it that could serve; its report says why"
             ))),
             Status::Withdrawn => Err(RolloutError::Impossible(format!(
                 "the model {id} was trained on what is to be forgotten, so it may not serve; train another"

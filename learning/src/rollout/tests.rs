@@ -115,6 +115,13 @@ fn what_did_not_pass_or_was_withdrawn_never_serves() {
     let (good, bad) = (model(), model());
     state.reject(bad.clone(), &["lower bound below zero".to_owned()], 1);
     assert!(state.promote(bad.id, "", 2).is_err() && state.begin_canary(bad.id, 0.1, 2).is_err());
+    let none = model();
+    let entry = state.untrained(none.clone(), &["too few examples".to_owned()], 2);
+    assert!(
+        entry.what.contains("trained nothing") && !entry.what.contains("rejected"),
+        "{entry:?}"
+    );
+    assert!(state.promote(none.id, "", 2).is_err());
     state.offer(good.clone(), 3);
     assert!(state.begin_canary(good.id, 0.0, 3).is_err() && state.begin_canary(good.id, 1.5, 3).is_err());
     state.begin_canary(good.id, 1.0, 4).unwrap();

@@ -238,8 +238,7 @@ impl Run<'_> {
     fn too_few(&self) -> String {
         let wanted = self.state.plan.bounds.items;
         format!(
-            "nothing was trained: of {} examples {} were left to judge by, and fewer than {wanted} say nothing; give more \
-             feedback",
+            "of {} examples {} were left to judge by, and fewer than {wanted} say nothing; give more feedback",
             self.state.plan.examples.len(),
             self.slices.gate.len(),
         )

@@ -25,7 +25,12 @@ impl Report {
                 "**Passed**: on examples that it was not trained on it is better, and it remembers the rest.\n"
             )?;
         } else {
-            writeln!(f, "**Rejected**: nothing that is served has changed.\n")?;
+            let what = if self.best.is_some() {
+                "Rejected"
+            } else {
+                "Nothing was trained"
+            };
+            writeln!(f, "**{what}**: nothing that is served has changed.\n")?;
             verdict
                 .reasons
                 .iter()

@@ -131,6 +131,11 @@ async fn forgetting_is_rejected_and_few_examples_are_not_trained_on() {
         report.verdict
     );
     assert_eq!(school.lessons.load(Ordering::SeqCst), 0, "no time was spent on it");
+    assert!(
+        report.markdown().contains("**Nothing was trained**"),
+        "{}",
+        report.markdown()
+    );
     let nothing = run(tempfile::tempdir().expect("a folder").path(), plan(Vec::new()), &school).await;
     assert!(matches!(nothing, Err(RunError::Plan(_))));
 }

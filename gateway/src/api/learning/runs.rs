@@ -7,7 +7,7 @@ use axum::Json;
 use axum::extract::{Path, Query, State};
 use axum::response::{IntoResponse, Response};
 use habit_learning::few_shot::Copied;
-use habit_learning::rollout::{Entry, RolloutError, State as Models, TeamModel};
+use habit_learning::rollout::{Entry, RolloutError, State as Models, Status, TeamModel};
 use habit_learning::run::{Report, RunError};
 use habit_memory::Scope;
 use http::StatusCode;
@@ -35,14 +35,15 @@ pub struct RunView {
     /// Always `learning.run`.
     #[schema(example = "learning.run")]
     pub object: &'static str,
-    /// `running`, `passed`, `rejected`, `failed`, or `broken_off` (it goes on when the server starts again).
+    /// `running`, `passed`, `rejected`, `untrained` (too little to judge by), `failed`, or `broken_off` (it goes on when the
+    /// server starts again).
     #[schema(example = "passed")]
     pub status: &'static str,
     /// How far it is, while it runs.
     pub progress: Option<ProgressView>,
     /// Why it failed.
     pub problem: Option<String>,
-    /// Why it was rejected; empty if it passed.
+    /// Why it was rejected, or nothing was trained; empty if it passed.
     pub reasons: Vec<String>,
     /// When it began, in Unix milliseconds, once it has ended.
     pub began_at: Option<i64>,
@@ -50,7 +51,8 @@ pub struct RunView {
     pub ended_at: Option<i64>,
     /// Seconds that it worked.
     pub seconds: Option<f64>,
-    /// Where its model is: `candidate`, `canary`, `promoted`, `replaced`, `rolled_back`, `rejected` or `withdrawn`.
+    /// Where its model is: `candidate`, `canary`, `promoted`, `replaced`, `rolled_back`, `rejected` or `withdrawn`; null if
+    /// it made none.
     #[schema(value_type = Option<String>)]
     pub model: Option<Value>,
     /// Examples that it used and that were forgotten since: the next run is made from base, without them.
@@ -408,15 +410,15 @@ fn entry_view(entry: &Entry) -> Value {
 }
 
 fn view(state: &Models, known: Known) -> RunView {
-    let passed = known.report.as_ref().map(|report| report.verdict.promote);
-    let status = match (&known.progress, passed, &known.problem) {
+    let status = match (&known.progress, &known.report, &known.problem) {
         (Some(_), ..) => "running",
-        (None, Some(true), _) => "passed",
-        (None, Some(false), _) => "rejected",
+        (None, Some(report), _) if report.verdict.promote => "passed",
+        (None, Some(report), _) if report.best.is_none() => "untrained",
+        (None, Some(_), _) => "rejected",
         (None, None, Some(_)) => "failed",
         (None, None, None) => "broken_off",
     };
-    let model = state.model(known.id);
+    let model = state.model(known.id).filter(|model| model.status != Status::Untrained);
     let report = known.report;
     RunView {
         id: known.id,
