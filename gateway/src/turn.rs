@@ -8,7 +8,7 @@ use habit_engine::{ChatRequest, DeltaStream, EngineError};
 use habit_memory::Scope;
 use habit_memory::consent::Mode;
 use habit_memory::context::{Slot, SourceReport};
-use habit_memory::interaction::Variant;
+use habit_memory::interaction::{Shots, Variant};
 use habit_memory::overflow::{Gone, Left};
 use habit_memory::passage::Passage;
 use tower::util::BoxCloneSyncService;
@@ -124,6 +124,8 @@ pub struct Trace {
     pub relayed: bool,
     /// Which model answers, where the team has one of its own.
     pub variant: Option<Variant>,
+    /// How many past answers could be shown, where that was left to chance.
+    pub shots: Option<Shots>,
     /// Milliseconds from arrival until the engine was asked.
     pub context_ms: u64,
 }

@@ -106,7 +106,15 @@ impl Bank {
     /// The `k` nearest examples, nearest first, none below the floor. Of those that say the same, one.
     #[must_use]
     pub fn nearest(&self, vector: &[f32], k: usize, floor: f32) -> Vec<Shot<'_>> {
-        let mut shots: Vec<Shot<'_>> = self.scored(vector, self.examples.len()).collect();
+        self.nearest_before(vector, k, floor, i64::MAX)
+    }
+
+    /// The same, as it was before this moment (Unix milliseconds).
+    #[must_use]
+    pub fn nearest_before(&self, vector: &[f32], k: usize, floor: f32, moment: i64) -> Vec<Shot<'_>> {
+        // Oldest first: those that were there then come first.
+        let there = self.examples.partition_point(|example| example.at < moment);
+        let mut shots: Vec<Shot<'_>> = self.scored(vector, there).collect();
         shots.retain(|shot| shot.score >= floor);
         shots.sort_by(nearer);
         let mut said = HashSet::new();

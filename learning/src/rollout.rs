@@ -21,7 +21,7 @@ mod row;
 pub mod state;
 pub mod watch;
 
-pub use choice::{Arm, Policy};
+pub use choice::{Arm, Counts, Policy};
 pub use state::{Canary, Entry, Event, Outcome, State, Status, TeamModel};
 
 /// How often a change is tried again when somebody else changed the same team in between.
@@ -196,6 +196,18 @@ impl Rollouts {
     pub async fn observe(&self, team: &str, outcome: &Outcome) -> Result<Option<Entry>, RolloutError> {
         self.change(team, |state, now| Ok(state.observe(outcome.clone(), now)))
             .await
+    }
+
+    /// Notes how a turn fared for which it was left to chance how many past answers it was shown.
+    ///
+    /// # Errors
+    /// [`RolloutError::Storage`].
+    pub async fn observe_shots(&self, team: &str, count: usize, reward: f64) -> Result<(), RolloutError> {
+        self.change(team, |state, _| {
+            state.shots.learn(count, reward.clamp(0.0, 1.0));
+            Ok(())
+        })
+        .await
     }
 
     /// Promotes the team's canary if it has been watched since before `since` (Unix milliseconds) and nothing spoke

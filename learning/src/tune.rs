@@ -1,7 +1,7 @@
 //! Tuning what memory puts before the model: logged turns with a known right answer are replayed under other settings, and
 //! the settings under which the right answers are likeliest are taken, if that is shown on turns that chose nothing.
 //!
-//! Successive halving (Jamieson and Talwalkar 2016): two dozen settings on a few turns, the better half on twice as many, and
+//! Successive halving (Jamieson and Talwalkar 2016): three dozen settings on a few turns, the better half on twice as many, and
 //! so on. The one that is left is compared with what serves on the newest turns, pair by pair, by the same bounds as a trained
 //! model ([`crate::gate`]). How a turn is replayed is the [`Replay`]'s business, who takes the settings the rollout's.
 
@@ -13,7 +13,7 @@ use crate::gate::{Bounds, Interval};
 use crate::random::Random;
 
 /// Settings that are tried.
-pub const TRIED: usize = 24;
+pub const TRIED: usize = 36;
 
 /// The share of turns that choose, the older ones, in percent; the newer ones judge.
 const CHOOSING: usize = 60;
@@ -32,6 +32,53 @@ pub struct Knobs {
     pub facts: usize,
     /// Tokens that all of them may take together.
     pub tokens: usize,
+    /// How earlier turns are found; `None` is as built in.
+    #[serde(default)]
+    pub finding: Option<Finding>,
+    /// Past answers that are shown; `None` is as configured.
+    #[serde(default)]
+    pub shots: Option<Shots>,
+}
+
+/// How earlier turns are found, in percent of what is built in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Finding {
+    /// How much must speak for one.
+    pub floor: u16,
+    /// What the same words count.
+    pub words: u16,
+    /// What the same meaning counts.
+    pub meaning: u16,
+    /// What the conversation around counts.
+    pub session: u16,
+}
+
+impl Default for Finding {
+    fn default() -> Self {
+        Self {
+            floor: 100,
+            words: 100,
+            meaning: 100,
+            session: 100,
+        }
+    }
+}
+
+/// Past answers that are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Shots {
+    /// At most.
+    pub count: usize,
+    /// How near their questions must be: the cosine, in percent.
+    pub floor: u16,
+}
+
+impl Shots {
+    /// How near, as a cosine.
+    #[must_use]
+    pub fn near(&self) -> f32 {
+        f32::from(self.floor) / 100.0
+    }
 }
 
 impl std::fmt::Display for Knobs {
@@ -41,11 +88,30 @@ impl std::fmt::Display for Knobs {
             persistent,
             facts,
             tokens,
+            finding,
+            shots,
         } = self;
         write!(
             f,
             "{recalled} turns, {persistent} passages, {facts} facts, in {tokens} tokens"
-        )
+        )?;
+        if let Some(Shots { count, floor }) = shots {
+            write!(f, ", {count} past answers to questions nearer than 0.{floor:02}")?;
+        }
+        if let Some(finding) = finding.filter(|finding| *finding != Finding::default()) {
+            let Finding {
+                floor,
+                words,
+                meaning,
+                session,
+            } = finding;
+            write!(
+                f,
+                " (turns are found with {floor} % of the usual floor; words count {words} %, meaning {meaning} %, the \
+                 conversation around {session} %)"
+            )?;
+        }
+        Ok(())
     }
 }
 
@@ -90,46 +156,96 @@ pub struct Tuned {
     pub reasons: Vec<String>,
 }
 
-/// Settings around those that serve: each knob off, halved, doubled, and mixtures of them, `most` at most, those that serve
-/// first. The same every time.
+/// Settings around those that serve: each knob off, halved and doubled, floors and weights some steps down and up, and
+/// mixtures of them, `most` at most, those that serve first. The same every time.
 #[must_use]
 pub fn around(now: Knobs, most: usize) -> Vec<Knobs> {
-    let chunks = |now: usize| [0, now.div_ceil(2), now, (now * 2).clamp(1, 10)];
-    let tokens = [now.tokens / 4, now.tokens / 2, now.tokens, now.tokens * 2];
     let mut found = vec![now];
     let mut add = |knobs: Knobs| {
         if found.len() < most && !found.contains(&knobs) {
             found.push(knobs);
         }
     };
-    for (at, tokens) in tokens.into_iter().enumerate() {
-        let single = [
-            Knobs {
-                recalled: chunks(now.recalled)[at],
-                ..now
-            },
-            Knobs {
-                persistent: chunks(now.persistent)[at],
-                ..now
-            },
-            Knobs {
-                facts: chunks(now.facts)[at],
-                ..now
-            },
-            Knobs { tokens, ..now },
-        ];
-        single.into_iter().for_each(&mut add);
+    let ways = ways(&now);
+    for at in 0..ways.iter().map(Vec::len).max().unwrap_or_default() {
+        ways.iter().filter_map(|way| way.get(at)).for_each(|way| add(way(now)));
     }
     let mut random = Random::new(0x7e57);
     for _ in 0..most * 20 {
-        add(Knobs {
-            recalled: chunks(now.recalled)[random.below(4)],
-            persistent: chunks(now.persistent)[random.below(4)],
-            facts: chunks(now.facts)[random.below(4)],
-            tokens: tokens[random.below(4)],
-        });
+        // A mixture differs in about every second thing.
+        let taken = ways.iter().filter_map(|way| way.get(random.below(2 * way.len())));
+        let mixed = taken.fold(now, |knobs, way| way(knobs));
+        add(mixed);
     }
     found
+}
+
+/// A change of settings.
+type Way = Box<dyn Fn(Knobs) -> Knobs>;
+
+/// What may be changed, one row a knob; what is switched off has none.
+fn ways(now: &Knobs) -> Vec<Vec<Way>> {
+    let way = |change: fn(&mut Knobs, usize), to: usize| -> Way {
+        Box::new(move |mut knobs| {
+            change(&mut knobs, to);
+            knobs
+        })
+    };
+    let row = |change: fn(&mut Knobs, usize), values: &[usize]| -> Vec<Way> {
+        values.iter().map(|to| way(change, *to)).collect()
+    };
+    let chunks = |now: usize| [0, now.div_ceil(2), (now * 2).clamp(1, 10)];
+    let mut ways = vec![
+        row(|knobs, to| knobs.recalled = to, &chunks(now.recalled)),
+        row(|knobs, to| knobs.persistent = to, &chunks(now.persistent)),
+        row(|knobs, to| knobs.facts = to, &chunks(now.facts)),
+        row(
+            |knobs, to| knobs.tokens = to,
+            &[now.tokens / 4, now.tokens / 2, now.tokens * 2],
+        ),
+    ];
+    if let Some(shots) = now.shots {
+        let floor = usize::from(shots.floor);
+        let floors = [floor.saturating_sub(10).max(20), (floor + 10).min(95)];
+        ways.push(row(
+            |knobs, to| shots_of(knobs).count = to,
+            &[0, shots.count.div_ceil(2), (shots.count * 2).clamp(1, 16)],
+        ));
+        ways.push(row(|knobs, to| shots_of(knobs).floor = percent(to), &floors));
+    }
+    if now.recalled > 0 {
+        let finding = now.finding.unwrap_or_default();
+        // A step down and a step up, and never so far that one thing alone decides.
+        let steps = |now: u16| [(usize::from(now) / 2).max(25), (usize::from(now) * 2).min(400)];
+        let floor = usize::from(finding.floor);
+        let floors = [(floor * 7 / 10).max(40), (floor * 14 / 10).min(200)];
+        ways.push(row(|knobs, to| finding_of(knobs).floor = percent(to), &floors));
+        ways.push(row(
+            |knobs, to| finding_of(knobs).words = percent(to),
+            &steps(finding.words),
+        ));
+        ways.push(row(
+            |knobs, to| finding_of(knobs).meaning = percent(to),
+            &steps(finding.meaning),
+        ));
+        ways.push(row(
+            |knobs, to| finding_of(knobs).session = percent(to),
+            &steps(finding.session),
+        ));
+    }
+    ways
+}
+
+fn finding_of(knobs: &mut Knobs) -> &mut Finding {
+    knobs.finding.get_or_insert_default()
+}
+
+fn shots_of(knobs: &mut Knobs) -> &mut Shots {
+    knobs.shots.get_or_insert(Shots { count: 0, floor: 100 })
+}
+
+fn percent(of: usize) -> u16 {
+    u16::try_from(of).unwrap_or(u16::MAX)
 }
 
 /// Searches. `turns` are those whose right answer is known, oldest first.
@@ -227,6 +343,8 @@ mod tests {
         persistent: 4,
         facts: 4,
         tokens: 2000,
+        finding: None,
+        shots: Some(Shots { count: 4, floor: 55 }),
     };
 
     /// Right answers are likelier the fewer turns are recalled, by `slope`, among noise; counts what it is asked.
@@ -245,6 +363,14 @@ mod tests {
         }
     }
 
+    /// What was kept before there were floors and weights is read as it was meant.
+    #[test]
+    fn older_settings_are_read() {
+        let old = r#"{"recalled": 1, "persistent": 2, "facts": 3, "tokens": 4}"#;
+        let knobs: Knobs = serde_json::from_str(old).unwrap();
+        assert_eq!((knobs.finding, knobs.shots, knobs.tokens), (None, None, 4));
+    }
+
     async fn found(slope: f64, turns: u128) -> (Tuned, usize) {
         let world = World {
             slope,
@@ -261,7 +387,7 @@ mod tests {
         let (tuned, asked) = found(0.3, 60).await;
         assert_eq!((tuned.best.recalled, tuned.reasons.len()), (0, 0), "{tuned:?}");
         assert!(tuned.gain.lower > 0.5, "{tuned:?}");
-        assert!(asked < 24 * 36, "{asked} questions are no halving");
+        assert!(asked < 36 * 36, "{asked} questions are no halving");
     }
 
     #[tokio::test]
@@ -286,7 +412,24 @@ mod tests {
             persistent: 0,
             facts: 0,
             tokens: 0,
+            finding: None,
+            shots: None,
         };
-        assert!(super::around(off, TRIED).iter().all(|knobs| knobs.recalled <= 10));
+        let bounded = super::around(off, TRIED);
+        assert!(
+            bounded
+                .iter()
+                .all(|knobs| knobs.recalled <= 10 && knobs.shots.is_none())
+        );
+        let floors: std::collections::HashSet<u16> = around
+            .iter()
+            .map(|knobs| knobs.finding.unwrap_or_default().floor)
+            .collect();
+        assert_eq!(floors, [70, 100, 140].into());
+        let text = around.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        assert!(
+            text.contains("words count 200 %") && text.contains("nearer than 0.45"),
+            "{text}"
+        );
     }
 }

@@ -24,8 +24,8 @@ mod tables;
 
 pub use documents::{inference, persistent};
 pub use facts::KnownFacts;
-pub use options::Options;
 pub(crate) use options::normalised;
+pub use options::{Finding, Options};
 pub use recalled::Recalled;
 
 /// What a source is asked: the turn as the client sent it, but for what left the prompt.
@@ -61,6 +61,11 @@ pub trait ContextSource: Send + Sync {
     /// # Errors
     /// [`MemoryError`]: the turn goes on without this source.
     async fn passages(&self, request: &Request) -> Result<Vec<Passage>, MemoryError>;
+
+    /// The same source, which finds otherwise; `None` where that can't be said of it.
+    fn finding(&self, _: &Finding) -> Option<Arc<dyn ContextSource>> {
+        None
+    }
 }
 
 /// A source that is switched on, with its limits.

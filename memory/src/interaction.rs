@@ -88,6 +88,18 @@ pub struct Lookup {
     /// By which model the turn was answered, where its team has one of its own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub variant: Option<Variant>,
+    /// How many past answers it could be shown, where that was left to chance.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub shots: Option<Shots>,
+}
+
+/// How many past answers a turn could be shown, where that was left to chance.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Shots {
+    /// So many, at most.
+    pub count: usize,
+    /// The probability with which it was these many, over 0 and up to 1: what was logged can be weighed by it.
+    pub propensity: f64,
 }
 
 /// How a turn was answered where there was a choice.

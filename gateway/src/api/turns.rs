@@ -79,6 +79,17 @@ pub struct LookupView {
     pub left: Option<LeftView>,
     /// Which model answered, where the team has one of its own.
     pub variant: Option<VariantView>,
+    /// How many past answers it could be shown, where that was left to chance.
+    pub shots: Option<ShotsView>,
+}
+
+/// How many past answers a turn could be shown, where that was left to chance.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ShotsView {
+    /// So many, at most.
+    pub count: usize,
+    /// The probability with which it was these many.
+    pub propensity: f64,
 }
 
 /// How a turn was answered where there was a choice.
@@ -253,6 +264,10 @@ impl From<Lookup> for LookupView {
                 model: variant.model,
                 propensity: variant.propensity,
                 note: variant.note,
+            }),
+            shots: lookup.shots.map(|shots| ShotsView {
+                count: shots.count,
+                propensity: shots.propensity,
             }),
             sources: lookup.sources.into_iter().map(source).collect(),
             words_alone: lookup.words_alone,

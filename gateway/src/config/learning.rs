@@ -24,6 +24,9 @@ pub struct Learning {
     pub few_shot: usize,
     /// How similar a past question must be, 0 to 1 (the cosine of the embedder's vectors).
     pub few_shot_floor: f32,
+    /// Whether it is found out while serving how many of them help: none, half as many or all are shown by chance, those
+    /// that do well more often, each at least one time in twenty. Off, all are shown.
+    pub few_shot_explore: bool,
     /// Tokens that they may take together; never more than a third of the model's window.
     pub few_shot_tokens: usize,
 }
@@ -36,6 +39,7 @@ impl Default for Learning {
             tries: 1,
             few_shot: 4,
             few_shot_floor: 0.55,
+            few_shot_explore: false,
             few_shot_tokens: 600,
         }
     }

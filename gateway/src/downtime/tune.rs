@@ -1,5 +1,5 @@
-//! Tuning as a routine: the turns of a team that users corrected are replayed under other settings of memory; what is shown
-//! to do better serves the team from then on ([`habit_learning::tune`]).
+//! Tuning as a routine: the turns of a team that users corrected are replayed under other settings of memory and of past
+//! answers shown; what is shown to do better serves the team from then on ([`habit_learning::tune`]).
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -7,10 +7,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use habit_engine::{Embedder, Engine};
 use habit_learning::examples::Example;
+use habit_learning::few_shot::Banks;
 use habit_learning::gate::Bounds;
 use habit_learning::rollout::Rollouts;
 use habit_learning::score::{self, Model};
-use habit_learning::tune::{Knobs, Replay, TuneError, search};
+use habit_learning::tune::{Knobs, Replay, Shots, TuneError, search};
 use habit_memory::assembly::{Budget, assemble};
 use habit_memory::context::{Request, Slot, gather};
 use habit_memory::overflow::Gone;
@@ -21,7 +22,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::learner::Learner;
-use crate::turn::knobs;
+use crate::turn::{few_shot, knobs};
 
 /// By this it is asked for.
 pub const NAME: &str = "tune";
@@ -41,6 +42,12 @@ pub struct TuneParts {
     pub slots: Arc<[Slot]>,
     /// Tokens that they may take together, as configured.
     pub tokens: usize,
+    /// Users' examples.
+    pub banks: Banks,
+    /// Past answers that are shown, as configured; `None` where they are switched off.
+    pub shots: Option<Shots>,
+    /// Tokens that these may take together.
+    pub shot_tokens: usize,
     /// Text to vectors.
     pub embedder: Arc<dyn Embedder>,
 }
@@ -65,12 +72,16 @@ impl TuneParts {
             let mut slots = self.slots.iter().filter(|slot| slot.source.kind() == kind);
             slots.next().map_or(0, |slot| slot.chunks)
         };
-        self.rollouts.state(team).knobs.unwrap_or_else(|| Knobs {
+        let mut knobs = self.rollouts.state(team).knobs.unwrap_or_else(|| Knobs {
             recalled: chunks(SourceKind::Recalled),
             persistent: chunks(SourceKind::Persistent),
             facts: chunks(SourceKind::Fact),
             tokens: self.tokens,
-        })
+            finding: None,
+            shots: None,
+        });
+        knobs.shots = knobs.shots.filter(|_| self.shots.is_some()).or(self.shots);
+        knobs
     }
 
     async fn examples(&self, team: &str) -> Result<Vec<Example>, MemoryError> {
@@ -112,11 +123,11 @@ impl Replay for Again {
             slot.chunks *= MORE;
         }
         let request = Request {
-            scope,
+            scope: scope.clone(),
             messages: Arc::new(example.messages.clone()),
             query,
             asked_at: example.at,
-            vector: vector.map(Arc::new),
+            vector: vector.clone().map(Arc::new),
             limit: 0,
             gone: Gone::default(),
         };
@@ -139,7 +150,13 @@ impl Replay for Again {
             reply_tokens: counter.count(&example.answer) + 1,
             memory_tokens: knobs.tokens,
         };
-        let Ok(assembled) = assemble(&example.messages, passages, &budget, &*counter) else {
+        let mut messages = example.messages.clone();
+        if let (Some(shots), Some(vector)) = (knobs.shots, &vector) {
+            let bank = self.parts.banks.of(&scope).await.map_err(|error| failed(&error))?;
+            let near = bank.nearest_before(vector, shots.count, shots.near(), example.at);
+            messages = few_shot::with(&messages, &few_shot::fitting(near, self.parts.shot_tokens, &*counter));
+        }
+        let Ok(assembled) = assemble(&messages, passages, &budget, &*counter) else {
             return Ok(None);
         };
         let asked = Example {
@@ -159,7 +176,8 @@ impl Routine for Tune {
     }
 
     fn about(&self) -> &'static str {
-        "How much memory puts before the model is tried anew on corrected turns; what is shown to do better is kept."
+        "How much memory puts before the model, and how it finds that, is tried anew on corrected turns; what is shown to do \
+         better is kept."
     }
 
     fn reach(&self) -> Reach {

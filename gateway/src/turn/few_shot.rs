@@ -8,12 +8,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use habit_engine::{Embedder, Engine, Message, Role};
+use habit_engine::{Embedder, Engine, Message, Role, TokenCounter};
 use habit_learning::few_shot::{Bank, Banks, Shot};
 use habit_memory::conversation::visible_texts;
+use habit_memory::interaction::Shots;
 use habit_memory::passage::{Citation, Passage, SourceKind};
 use uuid::Uuid;
 
+use super::knobs::KnobsOf;
 use super::step::{Step, StepLayer};
 use super::{Trace, Turn, TurnError, reply_tokens};
 use crate::lifecycle::Lifecycle;
@@ -23,6 +25,9 @@ const SHARE_OF_WINDOW: usize = 3;
 
 /// Tokens that a template puts around two messages, roughly; the whole prompt is measured in the end.
 const AROUND: usize = 10;
+
+/// Takes one of several counts of examples for a turn of a team; with the probability of that.
+pub type Draw = Arc<dyn Fn(&str, Uuid, &[usize]) -> Option<Shots> + Send + Sync>;
 
 /// What the layer needs.
 #[derive(Clone)]
@@ -39,6 +44,10 @@ pub struct FewShotParts {
     pub k: usize,
     /// How near they must be.
     pub floor: f32,
+    /// What was found to suit a team better.
+    pub knobs: Option<KnobsOf>,
+    /// How many are shown is left to this, where it is found out while serving.
+    pub draw: Option<Draw>,
     /// Tokens that they may take together.
     pub tokens: usize,
     /// A turn does not wait longer for them; they are made ready for the next one all the same.
@@ -56,49 +65,74 @@ pub fn layer(parts: FewShotParts) -> FewShotLayer {
     StepLayer(parts)
 }
 
+/// What the layer did.
+#[derive(Debug, Default)]
+pub struct Done {
+    shown: Vec<Passage>,
+    drawn: Option<Shots>,
+}
+
 impl Step for FewShotParts {
-    type Done = Vec<Passage>;
+    type Done = Done;
 
     async fn change(&self, turn: &mut Turn) -> Result<Self::Done, TurnError> {
         Ok(self.show(turn).await)
     }
 
-    fn tell(shown: Self::Done, trace: &mut Trace) {
-        trace.injected.splice(0..0, shown);
+    fn tell(done: Self::Done, trace: &mut Trace) {
+        trace.injected.splice(0..0, done.shown);
+        trace.shots = done.drawn;
     }
 }
 
 impl FewShotParts {
+    /// How many, at most, and how near.
+    fn wanted(&self, team: &str) -> (usize, f32) {
+        let suited = self.knobs.as_ref().and_then(|knobs| knobs(team)?.shots);
+        match suited.filter(|_| self.k > 0) {
+            Some(shots) => (shots.count, shots.near()),
+            None => (self.k, self.floor),
+        }
+    }
+
     /// Puts examples into the turn's messages, and says which.
-    async fn show(&self, turn: &mut Turn) -> Vec<Passage> {
+    async fn show(&self, turn: &mut Turn) -> Done {
         let asks = turn.request.messages.last().filter(|last| last.role == Role::User);
         let Some(question) = asks.map(Message::text).filter(|text| !text.trim().is_empty()) else {
-            return Vec::new();
+            return Done::default();
         };
         if !turn.memory.reads() || !(self.may_leave)(&turn.request.model) {
-            return Vec::new();
+            return Done::default();
         }
         let Some(bank) = self.bank(turn).await else {
-            return Vec::new();
+            return Done::default();
         };
         turn.passages.retain(|passage| {
             let bad = |turn| bank.is_bad(turn);
             passage.source != SourceKind::Recalled || !Uuid::parse_str(&passage.citation.id).is_ok_and(bad)
         });
-        if self.k == 0 || bank.examples().is_empty() {
-            return Vec::new();
+        let (k, floor) = self.wanted(turn.scope.team());
+        if k == 0 || bank.examples().is_empty() {
+            return Done::default();
         }
         let Some(vector) = self.vector(question).await else {
-            return Vec::new();
+            return Done::default();
         };
         let visible = visible_texts(&turn.request.messages);
-        let mut shots = bank.nearest(&vector, self.k, self.floor);
+        let mut shots = bank.nearest(&vector, k, floor);
         // What the model sees anyway is not shown twice, unless the answer there was another.
         shots.retain(|shot| {
             let (question, answer) = (shot.example.question(), shot.example.answer.trim());
             !visible.contains(question.trim()) || !visible.contains(answer)
         });
-        self.insert(turn, shots)
+        // Chance decides only where there is something to decide.
+        let draw = self.draw.as_ref().filter(|_| !shots.is_empty());
+        let drawn = draw.and_then(|draw| draw(turn.scope.team(), turn.id, &counts(k)));
+        shots.truncate(drawn.map_or(k, |drawn| drawn.count));
+        Done {
+            shown: self.insert(turn, shots),
+            drawn,
+        }
     }
 
     /// The user's examples, unless they are late; then they are ready for the next turn.
@@ -138,15 +172,7 @@ impl FewShotParts {
         let free = window
             .saturating_sub(base)
             .saturating_sub(reply_tokens(&turn.request, window));
-        let mut left = self.tokens.min(window / SHARE_OF_WINDOW).min(free);
-        let mut chosen: Vec<(Shot<'_>, usize)> = Vec::new();
-        for shot in shots {
-            let tokens = counter.count(&shot.example.question()) + counter.count(&shot.example.answer) + AROUND;
-            if tokens <= left {
-                left -= tokens;
-                chosen.push((shot, tokens));
-            }
-        }
+        let mut chosen = fitting(shots, self.tokens.min(free), &*counter);
         let plain = turn.request.messages.clone();
         // Sizes add up only roughly: the whole prompt is what counts. At most one round an example.
         while !chosen.is_empty() {
@@ -165,8 +191,30 @@ impl FewShotParts {
     }
 }
 
+/// The counts that are tried for `k`.
+fn counts(k: usize) -> Vec<usize> {
+    let mut counts = vec![0, k.div_ceil(2), k];
+    counts.dedup();
+    counts
+}
+
+/// As many of them as fit into these tokens, and into their share of the window; each with its size.
+pub fn fitting<'a>(shots: Vec<Shot<'a>>, tokens: usize, counter: &dyn TokenCounter) -> Vec<(Shot<'a>, usize)> {
+    let mut left = tokens.min(counter.context_window() / SHARE_OF_WINDOW);
+    let mut chosen = Vec::new();
+    for shot in shots {
+        let tokens = counter.count(&shot.example.question()) + counter.count(&shot.example.answer) + AROUND;
+        if tokens <= left {
+            left -= tokens;
+            chosen.push((shot, tokens));
+        }
+    }
+    chosen
+}
+
 /// The messages with these examples before the last, nearest last.
-fn with(messages: &[Message], chosen: &[(Shot<'_>, usize)]) -> Vec<Message> {
+#[must_use]
+pub fn with(messages: &[Message], chosen: &[(Shot<'_>, usize)]) -> Vec<Message> {
     let (question, before) = messages
         .split_last()
         .map_or((None, messages), |(last, before)| (Some(last), before));

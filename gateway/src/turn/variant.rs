@@ -131,6 +131,10 @@ impl Variants {
     /// # Errors
     /// [`RolloutError`].
     pub async fn heard(&self, turn: &Interaction, reward: f64) -> Result<(), RolloutError> {
+        if let Some(shots) = turn.lookup.shots {
+            let team = turn.scope.team();
+            self.rollouts().observe_shots(team, shots.count, reward).await?;
+        }
         let Some(variant) = &turn.lookup.variant else {
             return Ok(());
         };

@@ -53,6 +53,8 @@ pub(super) fn layers(config: &Config, memory: &MemoryParts, engines: &Engines, l
         may_leave: Arc::clone(&may_leave),
         k: config.learning.few_shot,
         floor: config.learning.few_shot_floor,
+        knobs: Some(knobs::of(&memory.rollouts)),
+        draw: (config.learning.few_shot_explore).then(|| knobs::draw(&memory.rollouts)),
         tokens: config.learning.few_shot_tokens,
         patience: Duration::from_millis(config.memory.deadline_ms),
         lifecycle: lifecycle.clone(),

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use habit_engine::Engine;
+use habit_learning::tune::Shots;
 use habit_memory::clock::Clock;
 use habit_memory::routines::{self, Runner};
 
@@ -73,9 +74,25 @@ pub(super) fn with_tuning(
         slots: Arc::clone(&memory.slots),
         tokens: config.memory.tokens,
         embedder: Arc::clone(&memory.embedder),
+        banks: memory.banks.clone(),
+        shots: shots(config),
+        shot_tokens: config.learning.few_shot_tokens,
     });
     DowntimeParts {
         runner: parts.runner.with(Arc::new(tune)),
         ..parts
     }
+}
+
+/// Past answers that are shown, as configured.
+fn shots(config: &Config) -> Option<Shots> {
+    let floor = (config.learning.few_shot_floor * 100.0).round();
+    let shots = Shots {
+        count: config.learning.few_shot,
+        // Checked when it was read.
+        floor: (0..=100_u16)
+            .find(|percent| f32::from(*percent) >= floor)
+            .unwrap_or(100),
+    };
+    (config.memory.on && shots.count > 0).then_some(shots)
 }

@@ -120,3 +120,48 @@ async fn examples_keep_to_their_budget_and_a_bad_reply_is_not_recalled() {
     let record = test.get(&format!("/v1/turns/{later}"), &key).await.json();
     assert_eq!(record["injected"], json!([]), "{record}");
 }
+
+#[tokio::test]
+async fn how_many_examples_help_is_found_out_while_serving() {
+    let engine = Arc::new(Scripted::default());
+    let test = TestApp::builder()
+        .engine(Arc::clone(&engine) as _)
+        .config(|config| {
+            config.memory.recalled = 0;
+            config.memory.facts = 0;
+            config.memory.deadline_ms = 20_000;
+            config.learning.few_shot = 4;
+            config.learning.few_shot_explore = true;
+        })
+        .build()
+        .await;
+    let key = test.key("acme", "ann").await;
+    let far = say(&test, &key, "tell me the weather in Paris").await;
+    let record = test.get(&format!("/v1/turns/{far}"), &key).await.json();
+    assert!(
+        record["lookup"]["shots"].is_null(),
+        "nothing was left to chance: {record}"
+    );
+    for card in ["red", "blue", "green", "grey"] {
+        correct(&test, &key, &format!("please freeze my {card} card"), "freeze_account").await;
+    }
+    let mut counts = Vec::new();
+    for _ in 0..120 {
+        let turn = say(&test, &key, "please freeze my old card").await;
+        let record = test.get(&format!("/v1/turns/{turn}"), &key).await.json();
+        let (count, chance) = (
+            record["lookup"]["shots"]["count"].as_u64().unwrap(),
+            record["lookup"]["shots"]["propensity"].as_f64().unwrap(),
+        );
+        assert!([0, 2, 4].contains(&count) && (0.05..=1.0).contains(&chance), "{record}");
+        let shown = record["injected"].as_array().unwrap().len() as u64;
+        assert!(shown <= count && (count == 0 || shown > 0), "{record}");
+        // A score that is neither good nor bad enough to become an example.
+        let score = if count == 2 { 0.65 } else { 0.35 };
+        give(&test, &key, &json!({"turn": turn, "score": score})).await;
+        counts.push(count);
+    }
+    let late = counts[60..].iter().filter(|count| **count == 2).count();
+    assert!(late > 30, "{counts:?}");
+    assert!(counts.iter().any(|count| *count != 2), "{counts:?}");
+}

@@ -2,6 +2,8 @@
 //! sampling: what did well lately is taken more often, nothing falls below a floor, and the probability with which it was
 //! taken is told, so that what was logged can be judged later as if another policy had chosen.
 
+use std::collections::BTreeMap;
+
 use crate::random::Random;
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +60,20 @@ struct Tally {
     bad: f64,
 }
 
+impl Tally {
+    /// What is known counts a little less.
+    fn fade(&mut self) {
+        let discount = Policy::default().discount;
+        self.good *= discount;
+        self.bad *= discount;
+    }
+
+    fn add(&mut self, reward: f64) {
+        self.good += reward;
+        self.bad += 1.0 - reward;
+    }
+}
+
 /// How each arm of a team fares.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
@@ -73,18 +89,15 @@ const DRAWS: u64 = 512;
 impl Arms {
     /// Notes an outcome, 0 to 1; what was known before counts a little less.
     pub fn learn(&mut self, arm: Arm, reward: f64) {
-        let discount = Policy::default().discount;
         for tally in [&mut self.base, &mut self.few_shot, &mut self.adapter] {
-            tally.good *= discount;
-            tally.bad *= discount;
+            tally.fade();
         }
         let tally = match arm {
             Arm::Base => &mut self.base,
             Arm::FewShot => &mut self.few_shot,
             Arm::Adapter => &mut self.adapter,
         };
-        tally.good += reward;
-        tally.bad += 1.0 - reward;
+        tally.add(reward);
     }
 
     fn tally(&self, arm: Arm) -> Tally {
@@ -99,50 +112,82 @@ impl Arms {
     /// the floor. They sum to 1; the same outcomes give the same probabilities.
     #[must_use]
     pub fn probabilities(&self, arms: &[Arm], policy: &Policy) -> Vec<f64> {
-        if arms.len() <= 1 {
-            return vec![1.0; arms.len()];
-        }
         let tallies: Vec<Tally> = arms.iter().map(|arm| self.tally(*arm)).collect();
-        let good: f64 = tallies.iter().map(|tally| tally.good).sum();
-        let bad: f64 = tallies.iter().map(|tally| tally.bad).sum();
-        // The pooled prior; of nothing, the uniform one.
-        let mean = (good + 1.0) / (good + bad + 2.0);
-        let mut draws = Draws::new(0x5eed);
-        let mut wins = vec![0.0; arms.len()];
-        for _ in 0..DRAWS {
-            let mut best = (0, -1.0);
-            for (place, tally) in tallies.iter().enumerate() {
-                let drawn = draws.beta(
-                    policy.prior.mul_add(mean, tally.good),
-                    policy.prior.mul_add(1.0 - mean, tally.bad),
-                );
-                if drawn > best.1 {
-                    best = (place, drawn);
-                }
-            }
-            wins[best.0] += 1.0;
-        }
-        let total: f64 = wins.iter().sum();
-        let count = arms.iter().fold(0.0, |sum, _| sum + 1.0);
-        let floor = policy.floor.clamp(0.0, 1.0 / count);
-        let rest = floor.mul_add(-count, 1.0);
-        wins.iter().map(|won| (won / total).mul_add(rest, floor)).collect()
+        chances(&tallies, policy)
     }
 
     /// Takes one of these arms by a number from 0 up to but without 1; with its probability. `None` of none.
     #[must_use]
     pub fn choose(&self, arms: &[Arm], policy: &Policy, at: f64) -> Option<(Arm, f64)> {
-        let probabilities = self.probabilities(arms, policy);
-        let mut rest = at;
-        for (arm, probability) in arms.iter().zip(&probabilities) {
-            if rest < *probability {
-                return Some((*arm, *probability));
-            }
-            rest -= probability;
-        }
-        // Rounding left a crumb over.
-        Some((*arms.last()?, *probabilities.last()?))
+        let tallies: Vec<Tally> = arms.iter().map(|arm| self.tally(*arm)).collect();
+        take(arms, &tallies, policy, at)
     }
+}
+
+/// How replies of a team fare with so many past answers shown.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Counts(BTreeMap<usize, Tally>);
+
+impl Counts {
+    /// Notes an outcome, 0 to 1; what was known before counts a little less.
+    pub fn learn(&mut self, count: usize, reward: f64) {
+        self.0.values_mut().for_each(Tally::fade);
+        self.0.entry(count).or_default().add(reward);
+    }
+
+    /// Takes one of these counts, as [`Arms::choose`] takes an arm.
+    #[must_use]
+    pub fn choose(&self, counts: &[usize], policy: &Policy, at: f64) -> Option<(usize, f64)> {
+        let tally = |count: &usize| self.0.get(count).copied().unwrap_or_default();
+        let tallies: Vec<Tally> = counts.iter().map(tally).collect();
+        take(counts, &tallies, policy, at)
+    }
+}
+
+/// Takes one by a number from 0 up to but without 1; with its probability. `None` of none.
+fn take<T: Copy>(ways: &[T], tallies: &[Tally], policy: &Policy, at: f64) -> Option<(T, f64)> {
+    let probabilities = chances(tallies, policy);
+    let mut rest = at;
+    for (way, probability) in ways.iter().zip(&probabilities) {
+        if rest < *probability {
+            return Some((*way, *probability));
+        }
+        rest -= probability;
+    }
+    // Rounding left a crumb over.
+    Some((*ways.last()?, *probabilities.last()?))
+}
+
+/// The probability with which each of these is taken.
+fn chances(tallies: &[Tally], policy: &Policy) -> Vec<f64> {
+    if tallies.len() <= 1 {
+        return vec![1.0; tallies.len()];
+    }
+    let good: f64 = tallies.iter().map(|tally| tally.good).sum();
+    let bad: f64 = tallies.iter().map(|tally| tally.bad).sum();
+    // The pooled prior; of nothing, the uniform one.
+    let mean = (good + 1.0) / (good + bad + 2.0);
+    let mut draws = Draws::new(0x5eed);
+    let mut wins = vec![0.0; tallies.len()];
+    for _ in 0..DRAWS {
+        let mut best = (0, -1.0);
+        for (place, tally) in tallies.iter().enumerate() {
+            let drawn = draws.beta(
+                policy.prior.mul_add(mean, tally.good),
+                policy.prior.mul_add(1.0 - mean, tally.bad),
+            );
+            if drawn > best.1 {
+                best = (place, drawn);
+            }
+        }
+        wins[best.0] += 1.0;
+    }
+    let total: f64 = wins.iter().sum();
+    let count = tallies.iter().fold(0.0, |sum, _| sum + 1.0);
+    let floor = policy.floor.clamp(0.0, 1.0 / count);
+    let rest = floor.mul_add(-count, 1.0);
+    wins.iter().map(|won| (won / total).mul_add(rest, floor)).collect()
 }
 
 /// A number from 0 up to but without 1 that is the same for the same words and looks random between others: who is in a

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::RolloutError;
-use super::choice::{Arm, Arms};
+use super::choice::{Arm, Arms, Counts};
 use super::watch::{self, Seen, Verdict};
 use crate::tune::Knobs;
 
@@ -169,6 +169,8 @@ pub struct State {
     pub knobs: Option<Knobs>,
     /// How the ways of answering fare, for live choices.
     pub arms: Arms,
+    /// How replies fare with so many past answers shown, for live choices.
+    pub shots: Counts,
     /// What happened, oldest first.
     pub history: Vec<Entry>,
 }

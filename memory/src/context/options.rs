@@ -40,6 +40,38 @@ impl Default for Options {
     }
 }
 
+/// How a source finds, against what is built in: each a factor, 1 as it is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Finding {
+    /// Of what must speak for the best candidate, and for each.
+    pub floor: f32,
+    /// Of what words count.
+    pub words: f32,
+    /// Of what meaning counts.
+    pub meaning: f32,
+    /// Of what the conversation around counts.
+    pub session: f32,
+}
+
+impl Options {
+    /// The same, but for what is found how.
+    #[must_use]
+    pub fn finding(&self, finding: &Finding) -> Self {
+        let mut options = self.clone();
+        options.floor.best *= finding.floor;
+        options.floor.each *= finding.floor;
+        for weights in [&mut options.turns, &mut options.chunks] {
+            weights.words *= finding.words;
+            weights.overlap *= finding.words;
+            weights.meaning *= finding.meaning;
+            weights.around *= finding.meaning;
+            weights.session_words *= finding.session;
+            weights.session_meaning *= finding.session;
+        }
+        options
+    }
+}
+
 /// What the index found for a question, best first.
 #[derive(Default)]
 pub(super) struct Ranked {

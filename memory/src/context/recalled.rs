@@ -9,7 +9,7 @@ use habit_engine::Role;
 use uuid::Uuid;
 
 use crate::context::options::{self, normalised, shortened};
-use crate::context::{ContextSource, Options, Request};
+use crate::context::{ContextSource, Finding, Options, Request};
 use crate::context::{left, outdated};
 use crate::conversation;
 use crate::error::MemoryError;
@@ -39,6 +39,7 @@ const TELLING: usize = 4;
 const SAME_QUESTION: f32 = 0.6;
 
 /// Earlier turns.
+#[derive(Clone)]
 pub struct Recalled {
     journal: Arc<dyn Journal>,
     index: Arc<dyn Index>,
@@ -114,6 +115,14 @@ impl ContextSource for Recalled {
             }
         }
         Ok(choice.passages(request.limit))
+    }
+
+    fn finding(&self, finding: &Finding) -> Option<Arc<dyn ContextSource>> {
+        let options = self.options.finding(finding);
+        Some(Arc::new(Self {
+            options,
+            ..self.clone()
+        }))
     }
 }
 

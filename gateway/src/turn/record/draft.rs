@@ -72,6 +72,7 @@ impl Draft {
         lookup.words_alone.clone_from(&trace.words_alone);
         lookup.left.clone_from(&trace.left);
         lookup.variant.clone_from(&trace.variant);
+        lookup.shots = trace.shots;
         self.interaction.timing.context_ms = trace.context_ms;
     }
 
