@@ -51,8 +51,9 @@ pub struct Learning {
     /// Corrections in the stream
     #[arg(long, value_name = "N", default_value_t = 160)]
     pub corrections: usize,
-    /// How often all of it is done, each time with other questions in another order
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    /// How often all of it is done, each time with other questions in another order; how long the training of all takes is
+    /// told before it begins, and fewer take less
+    #[arg(long, value_name = "N", default_value_t = 5)]
     pub seeds: u64,
     /// The first seed
     #[arg(long, value_name = "N", default_value_t = 0)]

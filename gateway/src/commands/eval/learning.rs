@@ -26,6 +26,7 @@ use crate::commands::measuring::Place;
 use crate::commands::progress::Bars;
 use crate::wiring::Learnable;
 
+mod announce;
 mod arms;
 pub mod data;
 pub mod lived;
@@ -105,6 +106,7 @@ impl Prepared {
             anchors: &self.anchors,
             cancel: CancellationToken::new(),
         };
+        announce::training(&setup, &self.streams).await;
         let mut report = Report {
             about: About {
                 data: self.data,

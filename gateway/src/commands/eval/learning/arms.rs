@@ -18,6 +18,13 @@ use super::stream::Stream;
 use super::watch::Bar;
 use crate::commands::progress;
 
+/// What is later is asked by the benchmark itself; nothing of the corrections needs to be kept for it.
+pub const SHARES: Shares = Shares {
+    gate: 15,
+    canary: 0,
+    report: 0,
+};
+
 /// What is the same for all seeds.
 pub struct Setup<'a> {
     /// The model as it is.
@@ -227,12 +234,7 @@ impl Life<'_> {
             weights: setup.files.0.clone(),
             model_dir: setup.files.1.clone(),
             examples: corrections.to_vec(),
-            // What is later is asked here; nothing of the corrections needs to be kept for it.
-            shares: Shares {
-                canary: 0,
-                report: 0,
-                ..Shares::default()
-            },
+            shares: SHARES,
             anchors: setup.anchors.to_vec(),
             general: setup.general.to_vec(),
             grid: run::grid(Some(best.unwrap_or(settings)), *points),
@@ -364,7 +366,8 @@ impl Life<'_> {
 }
 
 /// After how many corrections there is a downtime: at the end in any case.
-fn downtimes(corrections: usize, every: usize) -> Vec<usize> {
+#[must_use]
+pub fn downtimes(corrections: usize, every: usize) -> Vec<usize> {
     let mut ends: Vec<usize> = (every..corrections).step_by(every.max(1)).collect();
     ends.push(corrections);
     ends

@@ -2,7 +2,7 @@
 //! (`data_small.json`, `domains.json`, `wiki.txt`) or in banking77's (`train.csv`, `test.csv`, `categories.json`). Which of
 //! the two it is, its files say. Both are crowd-written single turns; none of it is in the product.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 use anyhow::{Context, bail};
@@ -70,12 +70,19 @@ impl Data {
         })
     }
 
-    /// The domain after this one in the order of names, which begins again after the last; itself if it is the only one.
+    /// The domain after this one in the order of names, which begins again after the last, of those that have no answer in
+    /// common with it. `None` where all have: a domain may hold the others.
     #[must_use]
-    pub fn next(&self, name: &str) -> String {
-        let mut after = self.domains.keys().skip_while(|other| other.as_str() <= name);
-        let next = after.next().or_else(|| self.domains.keys().next());
-        next.cloned().unwrap_or_else(|| name.to_owned())
+    pub fn next(&self, name: &str) -> Option<String> {
+        let own = self.answers(name);
+        let after = self.domains.keys().skip_while(|other| other.as_str() <= name);
+        let mut others = after.chain(self.domains.keys());
+        others.find(|other| self.answers(other).is_disjoint(&own)).cloned()
+    }
+
+    fn answers(&self, name: &str) -> HashSet<&str> {
+        let items = self.domains.get(name).into_iter().flat_map(|domain| &domain.stream);
+        items.map(|item| item.answer.as_str()).collect()
     }
 }
 
@@ -216,6 +223,7 @@ mod tests {
         let data = Data::read(folder.path()).expect("data");
         assert_eq!(data.domain("card").expect("a domain").stream[0].answer, "card lost");
         assert_eq!(data.domain("banking").expect("all").stream.len(), 2);
+        assert_eq!(data.next("banking"), None, "all the others are parts of it");
         let wrong = data.domain("travel").expect_err("unknown").to_string();
         assert!(wrong.contains("`travel`") && wrong.contains("banking, card"), "{wrong}");
         put("domains.json", r#"{"home": ["lights_on"], "work": ["pto"]}"#);
@@ -227,8 +235,8 @@ mod tests {
         let home = data.domain("home").expect("a domain");
         assert_eq!((home.stream.len(), home.later[0].answer.as_str()), (1, "lights on"));
         assert_eq!(
-            (data.next("home"), data.next("work")),
-            ("work".to_owned(), "home".to_owned())
+            (data.next("home").as_deref(), data.next("work").as_deref()),
+            (Some("work"), Some("home"))
         );
     }
 }

@@ -7,7 +7,7 @@ use habit_learning::random::Random;
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::data::{Data, Item};
+use super::data::{Data, Domain, Item};
 
 /// What changes half way through the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -32,7 +32,7 @@ pub struct Stream {
     pub corrections: Vec<Example>,
     /// Asked when all is over, and before anything: what the stream was about last.
     pub later: Vec<Example>,
-    /// Of another domain, or of the one that was switched from.
+    /// Of another domain, or of the one that was switched from; none where all others are parts of the one.
     pub earlier: Vec<Example>,
 }
 
@@ -50,11 +50,19 @@ impl Stream {
     ) -> anyhow::Result<Self> {
         let mut random = Random::new(seed);
         let mut after = Random::new(seed ^ LATER);
+        let own = data.domain(domain)?;
         let next = data.next(domain);
-        let (own, other) = (data.domain(domain)?, data.domain(&next)?);
+        let none = Domain::default();
+        let other = next.as_deref().map_or(Ok(&none), |next| data.domain(next))?;
+        let next = next.unwrap_or_default();
         let half = if drift.is_some() { corrections / 2 } else { corrections };
         let (mut asked, mut last, earlier) = match drift {
             Some(Drift::Switch) => {
+                anyhow::ensure!(
+                    !next.is_empty(),
+                    "no domain has nothing in common with `{domain}`, so there is none to switch to; take a smaller one, or \
+                     --drift permute"
+                );
                 let mut asked = take(&own.stream, half, &mut random, domain)?;
                 asked.extend(take(&other.stream, corrections - half, &mut random, &next)?);
                 (asked, take(&other.later, later, &mut after, &next)?, &own.later)
