@@ -11,6 +11,7 @@ mod documents;
 mod downtime;
 mod engine_room;
 mod folders;
+mod learning;
 mod mcp;
 mod postgres;
 mod process;

@@ -119,6 +119,7 @@ fn start(program: &Path, job: &Path, threads: Option<usize>) -> std::io::Result<
 /// If the file is no job, or nothing can be said.
 pub fn work(job: &Path) -> std::io::Result<(Job, Option<Trained>)> {
     let text = std::fs::read(job)?;
+    let lock = job.with_extension("lock");
     let job: Job = serde_json::from_slice(&text)?;
     let stop = Arc::new(AtomicBool::new(false));
     let heard = Arc::clone(&stop);
@@ -129,6 +130,10 @@ pub fn work(job: &Path) -> std::io::Result<(Job, Option<Trained>)> {
             std::io::stdin().lock().read_to_end(&mut Vec::new()).ok();
             heard.store(true, Ordering::Relaxed);
         })?;
+    // One whose parent was killed is still in its last step: its checkpoint is where this one goes on. Where files can't be
+    // locked, nothing waits.
+    let lock = std::fs::File::create(&lock)?;
+    lock.lock().ok();
     let said = train(&job, &mut |step| say(&Said::Step(step)), &|| {
         stop.load(Ordering::Relaxed)
     });
