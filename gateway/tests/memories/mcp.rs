@@ -62,11 +62,13 @@ async fn tools_add_find_list_and_delete_what_belongs_to_their_key() {
     );
     assert_eq!(known(&test, &ann, "").await, ["My dog is called Rex."]);
 
-    // Another user of the same team: neither finds, lists nor deletes.
-    assert!(found(&tool(&test, &bob, "search_memory", question.clone()).await).is_empty());
-    assert!(found(&tool(&test, &bob, "list_memories", json!({})).await).is_empty());
-    let refused = tool(&test, &bob, "delete_memory", json!({"id": id})).await;
-    assert_eq!(refused["isError"], true, "{refused}");
+    // Another user of the same team, and another team's of the same name: neither finds, lists nor deletes.
+    for stranger in [&bob, &test.admin_key("other", "ann").await] {
+        assert!(found(&tool(&test, stranger, "search_memory", question.clone()).await).is_empty());
+        assert!(found(&tool(&test, stranger, "list_memories", json!({})).await).is_empty());
+        let refused = tool(&test, stranger, "delete_memory", json!({"id": id})).await;
+        assert_eq!(refused["isError"], true, "{refused}");
+    }
 
     let odd = tool(&test, &ann, "delete_memory", json!({"id": "../keys"})).await;
     assert!(
@@ -95,8 +97,10 @@ async fn documents_are_searched_by_a_tool() {
     let result = tool(&test, &ann, "search_documents", question.clone()).await;
     let passages = result["structuredContent"]["data"].as_array().unwrap();
     assert!(passages[0]["text"].as_str().unwrap().contains("21:30"), "{result}");
-    let result = tool(&test, &bob, "search_documents", question).await;
-    assert_eq!(result["structuredContent"]["data"], json!([]));
+    for stranger in [&bob, &test.admin_key("other", "ann").await] {
+        let result = tool(&test, stranger, "search_documents", question.clone()).await;
+        assert_eq!(result["structuredContent"]["data"], json!([]));
+    }
 }
 
 #[tokio::test]
