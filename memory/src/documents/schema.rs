@@ -166,7 +166,7 @@ mod tests {
     #[test]
     fn a_definition_refers_to_other_tables() {
         let definition = "CREATE TABLE \"Loan\" (id INT, MemberID INT, copy INT REFERENCES public.\"Copies\" (id))";
-        let expected = HashSet::from([vec!["member".to_owned()], name("copy")]);
+        let expected = HashSet::from([name("member"), name("copy")]);
         assert_eq!(references(definition), expected);
         assert_eq!(name("shop.order_items"), ["ord", "item"]);
     }
