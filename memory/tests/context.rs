@@ -10,7 +10,7 @@ mod world;
 use std::time::Duration;
 
 use habit_engine::{Message, Role};
-use habit_memory::context::ContextSource;
+use habit_memory::context::{ContextSource, Finding};
 use habit_memory::documents::Place;
 use habit_memory::index::Removal;
 use habit_memory::passage::SourceKind;
@@ -335,4 +335,39 @@ async fn the_right_table_of_a_schema_is_found() {
         Some("shop.sql, employees"),
         "{found:#?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_finds_otherwise_has_another_floor_and_other_weights() {
+    let world = World::doubles();
+    world
+        .say("a", "The north gate closes at nine in winter", "Noted.")
+        .await;
+    world.say("b", "The gate of the south garden squeaks", "Noted.").await;
+    let as_it_is = Finding {
+        floor: 1.0,
+        words: 1.0,
+        meaning: 1.0,
+        session: 1.0,
+    };
+    let question = "When does the north gate close in winter?";
+    let request = world.request(&world.scope.in_conversation("c"), question).await;
+    let found = async |finding: &Finding| {
+        let source = world.recalled().finding(finding).unwrap();
+        source.passages(&request).await.unwrap()
+    };
+    let plain = world.recalled().passages(&request).await.unwrap();
+    assert!(!plain.is_empty());
+    assert_eq!(found(&as_it_is).await, plain);
+    let high = Finding {
+        floor: 100.0,
+        ..as_it_is
+    };
+    assert!(found(&high).await.is_empty());
+    let by_meaning = Finding {
+        words: 0.25,
+        ..as_it_is
+    };
+    assert_ne!(found(&by_meaning).await[0].score, plain[0].score);
+    assert!(world.persistent().finding(&as_it_is).is_none());
 }
