@@ -22,6 +22,7 @@ use super::memories;
 use crate::api::error::{self, ApiError, ErrorBody};
 use crate::app::App;
 use crate::auth::Caller;
+use crate::keys::KeyError;
 
 /// Things of each sort that a preview shows, unless the request says otherwise, and at most.
 const FORGET: (usize, usize) = (20, 100);
@@ -331,12 +332,28 @@ pub async fn rules(State(app): State<App>, caller: Caller) -> Result<Json<RuleLi
     }))
 }
 
+/// Refuses a key that is not of the caller's team, as one that nobody has.
+async fn of_the_team(app: &App, caller: &Caller, id: &str) -> Result<(), ApiError> {
+    let Some(keys) = &app.keys else { return Ok(()) };
+    let known = match keys.list(Some(caller.scope.team())).await {
+        Ok(known) => known,
+        // Those of a file: there is one team.
+        Err(KeyError::Fixed) => return Ok(()),
+        Err(error) => return Err(error.into()),
+    };
+    if known.iter().any(|key| key.id == id) {
+        return Ok(());
+    }
+    let message = format!("your team has no key `{id}`; GET /v1/keys lists them");
+    Err(ApiError::not_found(message).with_param("id"))
+}
+
 /// Says what memory may do for the caller's user, for one of their conversations, for a key, or for the whole team; the
 /// last two, for another key than the caller's, with an admin key only.
 #[utoipa::path(
     put, path = "/v1/memories/rules", tag = "memories", operation_id = "setMemoryRule", request_body = RuleView,
     responses((status = 200, body = RuleList), (status = 400, body = ErrorBody), (status = 401, body = ErrorBody),
-        (status = 403, body = ErrorBody)),
+        (status = 403, body = ErrorBody), (status = 404, body = ErrorBody)),
 )]
 pub async fn set_rule(
     State(app): State<App>,
@@ -354,6 +371,7 @@ pub async fn set_rule(
             let id = id.unwrap_or(&caller.key_id);
             if id != caller.key_id {
                 caller.require_admin()?;
+                of_the_team(&app, &caller, id).await?;
             }
             Subject::Key(id.to_owned())
         }
