@@ -425,7 +425,7 @@ mod tests {
             .iter()
             .map(|knobs| knobs.finding.unwrap_or_default().floor)
             .collect();
-        assert_eq!(floors, [70, 100, 140].into());
+        assert_eq!(floors, std::collections::HashSet::from([70_u16, 100, 140]));
         let text = around.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         assert!(
             text.contains("words count 200 %") && text.contains("nearer than 0.45"),
