@@ -219,7 +219,7 @@ async fn a_run_that_is_killed_at_its_begin_is_there_whole_or_not_at_all() {
         assert!(given.unwrap().status().is_success());
     }
     let mut begun = 0;
-    for wait in [0, 2, 8, 30] {
+    for wait in [1, 20] {
         let asked = server
             .request(reqwest::Method::POST, "/v1/learning/runs")
             .json(&json!({}));
