@@ -22,6 +22,7 @@ use habit_engine::{Embedder, Engine};
 use habit_learning::feedback::sea::SeaLedger;
 use habit_learning::rollout::Rollouts;
 use habit_memory::clock::{Clock, SystemClock};
+use habit_memory::files;
 use habit_memory::index::Index;
 use habit_memory::journal::Journal;
 use habit_memory::objects::Objects;
@@ -230,11 +231,15 @@ impl TestAppBuilder {
         let rollouts = Rollouts::new(database.database(), Arc::clone(&self.clock));
         rollouts.refresh().await.unwrap();
         let memory = Remembering {
+            files: files::Bytes::open(config::files_path(self.config.data.dir.as_deref().unwrap_or(&dir.0)))
+                .await
+                .unwrap(),
             facts: Arc::new(database.facts(Arc::clone(&self.clock))),
             consents: Arc::new(database.consents()),
             ledger: Arc::new(SeaLedger::new(database.guest())),
             rollouts,
             runs: database.runs(),
+            removed_elsewhere: Arc::default(),
             journal: if self.on_disk { Arc::new(database) } else { self.journal },
             index,
             objects,

@@ -1,6 +1,7 @@
 //! The one place that names concrete backends: from a [`Config`] to an [`App`]. Everything else sees traits.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use anyhow::Context;
 use habit_engine::embedder::MiniLm;
@@ -13,14 +14,11 @@ use habit_learning::rollout::Rollouts;
 use habit_memory::clock::{Clock, SystemClock};
 use habit_memory::consent::Consents;
 use habit_memory::facts::Facts;
+use habit_memory::files;
 use habit_memory::index::Index;
 use habit_memory::journal::Journal;
 use habit_memory::objects::Objects;
-use habit_memory::store::lance::LanceIndex;
 use habit_memory::store::sea::{Runs, SeaJournal};
-use habit_memory::store::shelves::{Lexicon, Shelves};
-
-use tokio_util::sync::CancellationToken;
 
 use self::own::Own;
 use crate::api::responses::background::Background;
@@ -43,6 +41,7 @@ mod layers;
 mod learnable;
 mod memory;
 mod own;
+mod shelves;
 mod upkeep;
 pub mod upstream;
 
@@ -88,10 +87,14 @@ pub struct Remembering {
     pub index: Arc<dyn Index>,
     /// Small things of users.
     pub objects: Arc<dyn Objects>,
+    /// The bytes of files that users keep.
+    pub files: files::Bytes,
     /// What is known of users.
     pub facts: Arc<dyn Facts>,
     /// Who is not to be remembered.
     pub consents: Arc<dyn Consents>,
+    /// Counts what other gateways removed.
+    pub removed_elsewhere: Arc<AtomicU64>,
     /// What users say of replies.
     pub ledger: Arc<dyn Ledger>,
     /// Which model serves which team.
@@ -124,25 +127,16 @@ pub async fn build(
             .required
             .then(|| KeyStore::new(journal.database(), Arc::clone(&clock)));
         let embedder = embedder(&config, &store, Arc::clone(&progress)).await?;
-        let folder = config::index_path(&data_dir);
-        let index = match purpose {
-            Purpose::Reindex => LanceIndex::rebuild(&folder, embedder.dimensions(), embedder.id()).await?,
-            _ => LanceIndex::open(&folder, embedder.dimensions(), embedder.id()).await?,
-        };
-        let budget = config.memory.index_mb.saturating_mul(1024 * 1024);
-        let lexicon = Lexicon::new(Arc::clone(&embedder));
-        let index = Shelves::new(Arc::new(index), embedder.dimensions(), budget).with_lexicon(lexicon);
-        let index = Arc::new(index);
-        if purpose == Purpose::Gateway {
-            drop(lifecycle.spawn(hold(Arc::clone(&index) as Arc<dyn Index>, lifecycle.soft().clone())));
-        }
+        let index = shelves::open(&config, purpose, (&journal, &clock), &embedder, &lifecycle).await?;
         memory = Some(Remembering {
             objects: Arc::new(journal.objects(Arc::clone(&clock))),
+            files: files::Bytes::open(config.data.files(&data_dir)?).await?,
             facts: Arc::new(journal.facts(Arc::clone(&clock))),
             consents: Arc::new(journal.consents()),
             ledger: Arc::new(SeaLedger::new(journal.guest())),
             rollouts: rollouts(&journal, &clock).await?,
             runs: journal.runs(),
+            removed_elsewhere: index.removed_elsewhere(),
             journal: Arc::new(journal),
             index,
             embedder,
@@ -279,13 +273,6 @@ async fn rollouts(journal: &SeaJournal, clock: &Arc<dyn Clock>) -> anyhow::Resul
     let rollouts = Rollouts::new(journal.database(), Arc::clone(clock));
     rollouts.refresh().await?;
     Ok(rollouts)
-}
-
-/// Reads the index into memory, so that the first question of everyone is as quick as the next.
-async fn hold(index: Arc<dyn Index>, stop: CancellationToken) {
-    if let Some(Err(error)) = stop.run_until_cancelled(index.hold()).await {
-        tracing::warn!("the index is not read into memory yet, first questions are slower: {error}");
-    }
 }
 
 async fn embedder(config: &Config, store: &Store, progress: Arc<dyn Progress>) -> anyhow::Result<Arc<dyn Embedder>> {

@@ -2,6 +2,7 @@
 //! in [`crate::feedback`]; what it comes to, in [`crate::examples::curate`].
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -39,6 +40,19 @@ pub struct Parts {
     pub clock: Arc<dyn Clock>,
     /// Feedback that one user may give within a day.
     pub cap: u64,
+    /// Counts what other gateways removed, where there are any: what is learnt of it is gone with it.
+    pub removed_elsewhere: Arc<AtomicU64>,
+}
+
+/// What is learnt of a user, told apart from what was and will be learnt.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Version {
+    /// Changes here.
+    here: u64,
+    /// Removals elsewhere.
+    elsewhere: u64,
+    /// Feedback that there is.
+    said: (u64, Option<Uuid>),
 }
 
 /// Hears that feedback is gone.
@@ -266,11 +280,20 @@ impl Curator {
         self.parts.ledger.note_uses(team, uses.collect()).await
     }
 
-    /// A number that is another one when what is learnt of this user may have changed.
-    #[must_use]
-    pub fn version(&self, scope: &Scope) -> u64 {
-        let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
-        versions.get(&owner(scope)).copied().unwrap_or_default()
+    /// Another one when what is learnt of this user may have changed.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    pub async fn version(&self, scope: &Scope) -> Result<Version, MemoryError> {
+        let here = {
+            let versions = self.versions.lock().unwrap_or_else(PoisonError::into_inner);
+            versions.get(&owner(scope)).copied().unwrap_or_default()
+        };
+        Ok(Version {
+            here,
+            elsewhere: self.parts.removed_elsewhere.load(Ordering::SeqCst),
+            said: self.parts.ledger.mark(scope).await?,
+        })
     }
 
     fn changed(&self, scope: &Scope) {

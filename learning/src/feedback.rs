@@ -172,6 +172,12 @@ pub trait Ledger: Send + Sync {
     /// [`MemoryError::Storage`].
     async fn list(&self, scope: &Scope, turns: &[Uuid], page: Page) -> Result<Vec<Feedback>, MemoryError>;
 
+    /// How much of this user's there is, and the newest: another pair when some was given or has gone, at whichever gateway.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn mark(&self, scope: &Scope) -> Result<(u64, Option<Uuid>), MemoryError>;
+
     /// All users' of a team, newest first.
     ///
     /// # Errors

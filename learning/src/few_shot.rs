@@ -11,7 +11,7 @@ use habit_memory::{MemoryError, Scope};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::curator::Curator;
+use crate::curator::{Curator, Version};
 use crate::examples::{Example, near};
 
 /// Questions that are embedded at a time.
@@ -171,7 +171,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
 /// A user's bank, and what it was made of.
 #[derive(Default)]
 struct Held {
-    version: u64,
+    version: Version,
     bank: Option<Arc<Bank>>,
 }
 
@@ -215,7 +215,7 @@ impl Banks {
         let slot = self.slot(scope);
         let mut held = slot.lock().await;
         // Read before the examples are: what changes meanwhile makes it old.
-        let version = self.curator.version(scope);
+        let version = self.curator.version(scope).await?;
         if let Some(bank) = held.bank.as_ref().filter(|_| held.version == version) {
             return Ok(Arc::clone(bank));
         }

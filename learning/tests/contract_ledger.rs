@@ -71,6 +71,12 @@ async fn reads_what_was_written(ledger: &dyn Ledger) {
     let users: Vec<String> = ledger.users("acme").await.unwrap().into_iter().collect();
     assert_eq!(users, ["ann"]);
     assert!(ledger.users("other").await.unwrap().is_empty());
+    // The mark tells what was given and what has gone.
+    let whole = ledger.mark(&ann).await.unwrap();
+    assert_eq!(whole.0, 4);
+    assert_eq!(ledger.mark(&scope("acme", "bob")).await.unwrap(), (0, None));
+    ledger.delete(&ann, &[given[2].id]).await.unwrap();
+    assert_eq!(ledger.mark(&ann).await.unwrap(), (3, whole.1));
 }
 
 async fn others_are_not_reached(ledger: &dyn Ledger) {

@@ -1,6 +1,7 @@
 //! The index: finds turns and chunks by meaning and by words. Rebuildable from the journal at any time.
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::error::MemoryError;
@@ -141,7 +142,7 @@ pub struct Hit {
 }
 
 /// Which entries to remove.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Removal {
     /// Everything with one of these parents, within the team.
     Parents {
@@ -159,6 +160,20 @@ pub enum Removal {
     },
     /// Everything, of everyone: before a rebuild.
     All,
+}
+
+/// Entries by name, whoever's they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Named {
+    /// Those with these ids.
+    Entries(Vec<Uuid>),
+    /// Those with one of these parents, within the team.
+    Parents {
+        /// The team.
+        team: String,
+        /// The turns or documents.
+        parents: Vec<Uuid>,
+    },
 }
 
 /// Finds entries.
@@ -196,6 +211,12 @@ pub trait Index: Send + Sync {
     /// # Errors
     /// [`MemoryError::Storage`].
     async fn entries(&self, section: &Section, most: usize) -> Result<Option<Vec<Entry>>, MemoryError>;
+
+    /// Those of these entries that there are, in any order: for what is kept of the index elsewhere, never shown to anyone.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn named(&self, names: &Named) -> Result<Vec<Entry>, MemoryError>;
 
     /// Every section that has entries, with how many.
     ///

@@ -1,5 +1,6 @@
 //! The indexer: one background task that embeds and indexes what the journal has recorded, oldest first. It is woken
-//! by writes; an item stays pending in the journal until it is in the index, so nothing is lost when it stops.
+//! by writes; an item stays pending in the journal until it is in the index, so nothing is lost when it stops. Where several
+//! gateways share a journal, one of them indexes at a time, batch by batch, whatever any of them recorded.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use habit_engine::Embedder;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -16,7 +18,7 @@ use crate::error::MemoryError;
 use crate::facts::{Facts, recognise};
 use crate::index::{Entry, Index, Removal};
 use crate::interaction::Interaction;
-use crate::journal::{Journal, Pending};
+use crate::journal::{Alone, Journal, Pending};
 
 mod entries;
 
@@ -36,6 +38,10 @@ const TIDY_WHEN_IDLE: Duration = Duration::from_secs(10);
 
 /// Idle time after which it is tidied in any case: removals do not pass through here. It costs nothing when nothing changed.
 const TIDY_AT_LEAST: Duration = Duration::from_mins(10);
+
+/// Where the journal is shared, how often it is looked whether something is pending though nobody here said so: a gateway may
+/// have died before it indexed what it recorded.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Waits between attempts while the embedder, the journal or the index fails: from this, doubled each time, …
 const FIRST_RETRY: Duration = Duration::from_millis(250);
@@ -106,6 +112,8 @@ impl Indexer {
             publish,
             untidy: 0,
             uncounted: 0,
+            shared_journal: false,
+            busy_at: Instant::now(),
         };
         let handle = tokio::spawn(async move {
             shutdown.run_until_cancelled_owned(task.run()).await;
@@ -156,6 +164,10 @@ struct Task {
     untidy: u32,
     /// Batches until what is pending is counted again.
     uncounted: u32,
+    /// Whether others write to the journal too.
+    shared_journal: bool,
+    /// When something was last indexed, or the index tidied.
+    busy_at: Instant,
 }
 
 impl Task {
@@ -190,12 +202,20 @@ impl Task {
             if self.shared.asked.load(Ordering::SeqCst) > served {
                 return;
             }
-            let patience = if self.untidy > 0 { TIDY_WHEN_IDLE } else { TIDY_AT_LEAST };
-            if tokio::time::timeout(patience, self.shared.wake.notified())
-                .await
-                .is_err()
-            {
-                self.tidy().await;
+            let quiet = if self.untidy > 0 { TIDY_WHEN_IDLE } else { TIDY_AT_LEAST };
+            let left = quiet.saturating_sub(self.busy_at.elapsed());
+            let patience = if self.shared_journal { left.min(LOOK) } else { left };
+            let woken = tokio::time::timeout(patience, self.shared.wake.notified()).await;
+            if woken.is_ok() {
+                continue;
+            }
+            if patience < left {
+                return;
+            }
+            self.busy_at = Instant::now();
+            match self.journal.index_alone().await {
+                Ok(alone) => self.tidy(&alone).await,
+                Err(error) => tracing::warn!("the index is not tidied now: {error}"),
             }
         }
     }
@@ -203,6 +223,9 @@ impl Task {
     /// Indexes until nothing is pending.
     async fn drain(&mut self) -> Result<(), MemoryError> {
         loop {
+            // Before what is pending is read: what another one indexes is not pending any more by then.
+            let alone = self.journal.index_alone().await?;
+            self.shared_journal = alone.is_shared();
             let pending = self.journal.pending(BATCH).await?;
             if pending.is_empty() {
                 if self.take_facts().await? {
@@ -214,9 +237,10 @@ impl Task {
             let lag = self.count(pending.len() as u64).await;
             self.shared.lag.store(lag, Ordering::Relaxed);
             self.take(&pending).await?;
+            self.busy_at = Instant::now();
             self.untidy += 1;
             if self.untidy >= TIDY_AFTER {
-                self.tidy().await;
+                self.tidy(&alone).await;
             }
         }
     }
@@ -294,15 +318,18 @@ impl Task {
         self.index
             .upsert(entries.map(|(fact, vector)| fact_entry(fact, vector)).collect())
             .await?;
-        // As in `forget_deleted`: what was deleted meanwhile is not pending any more.
+        // As in `forget_deleted`.
         let still: HashSet<Uuid> = facts.pending(BATCH).await?.iter().map(|fact| fact.id).collect();
         for fact in pending.iter().filter(|fact| !still.contains(&fact.id)) {
-            let team = fact.scope.team().to_owned();
-            let parents = vec![fact.id];
-            self.index.remove(Removal::Parents { team, parents }).await?;
+            if facts.get(&fact.scope, fact.id).await?.is_none() {
+                let team = fact.scope.team().to_owned();
+                let parents = vec![fact.id];
+                self.index.remove(Removal::Parents { team, parents }).await?;
+            }
         }
         let marks: Vec<(Uuid, i64)> = pending.iter().map(|fact| (fact.id, fact.updated_at)).collect();
         facts.mark_indexed(&marks).await?;
+        self.busy_at = Instant::now();
         self.untidy += 1;
         Ok(true)
     }
@@ -313,6 +340,10 @@ impl Task {
         let still: HashSet<Uuid> = self.journal.pending(BATCH).await?.iter().map(id).collect();
         let mut gone: HashMap<&str, Vec<Uuid>> = HashMap::new();
         for item in pending.iter().filter(|item| !still.contains(&id(item))) {
+            // Older ones may have come before it meanwhile, with which it is no longer among the first.
+            if self.is_there(item).await? {
+                continue;
+            }
             let (team, parent) = match item {
                 Pending::Turn { turn, .. } => {
                     self.unlearn(turn).await?;
@@ -333,7 +364,22 @@ impl Task {
         Ok(())
     }
 
-    async fn tidy(&mut self) {
+    /// Whether the journal still has it, and it may still be found.
+    async fn is_there(&self, item: &Pending) -> Result<bool, MemoryError> {
+        Ok(match item {
+            Pending::Turn { turn, .. } => {
+                let there = self.journal.turn(&turn.scope, turn.id).await?;
+                there.is_some_and(|turn| turn.is_recallable())
+            }
+            Pending::Chunk { document, chunk } => {
+                let there = self.journal.chunks_by_id(&document.scope, &[chunk.id]).await?;
+                !there.is_empty()
+            }
+        })
+    }
+
+    /// While nobody else indexes: what is written meanwhile would have to be tidied again.
+    async fn tidy(&mut self, _: &Alone) {
         self.untidy = 0;
         if let Err(error) = self.index.optimize().await {
             tracing::warn!("the index could not be tidied (searches stay right, but get slower): {error}");

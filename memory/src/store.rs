@@ -1,8 +1,11 @@
 //! Where memory is kept. [`sea`] is the journal in SQLite, [`lance`] the index in LanceDB, [`shelves`] what
-//! of it is kept in memory; [`entity`] are the database's tables. The doubles that keep everything in the process are for tests.
+//! of it is kept in memory; [`depot`] is where what is in no table lies, [`news`] what several gateways tell one another of
+//! the index; [`entity`] are the database's tables. The doubles that keep everything in the process are for tests.
 
+pub mod depot;
 pub mod entity;
 pub mod lance;
+pub mod news;
 #[cfg(feature = "testing")]
 pub mod ram;
 #[cfg(feature = "testing")]

@@ -1,4 +1,4 @@
-//! For tests: a Postgres database of one's own, on the server that `scripts/test-servers` starts.
+//! For tests: a Postgres database or a bucket of one's own, on the servers that `scripts/test-servers` starts.
 
 #![allow(
     clippy::unwrap_used,
@@ -6,6 +6,9 @@
     clippy::missing_panics_doc,
     reason = "test code, though not in a test module: what can't go wrong in a test is unwrapped"
 )]
+
+pub mod line;
+pub mod s3;
 
 use std::path::PathBuf;
 

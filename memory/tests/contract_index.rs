@@ -4,13 +4,16 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use habit_memory::index::{Entry, Index, Owner, Query, Removal, Section};
+use habit_memory::index::{Entry, Index, Named, Owner, Query, Removal, Section};
 use habit_memory::passage::SourceKind;
 use habit_memory::store::lance::LanceIndex;
 use habit_memory::store::ram_index::RamIndex;
 use habit_memory::store::shelves::Shelves;
 use habit_memory::{MemoryError, Scope};
 use uuid::Uuid;
+
+#[path = "contract_index/shared.rs"]
+mod shared;
 
 const DIMENSIONS: usize = 8;
 

@@ -12,6 +12,7 @@ mod m20261121_000004_turn_lookup;
 mod m20261121_000005_facts;
 mod m20261121_000006_feedback;
 mod m20261121_000007_downtime;
+mod m20261121_000008_index_changes;
 pub mod postgres;
 
 /// All migrations, oldest first.
@@ -28,6 +29,7 @@ impl MigratorTrait for Migrator {
             Box::new(m20261121_000005_facts::Migration),
             Box::new(m20261121_000006_feedback::Migration),
             Box::new(m20261121_000007_downtime::Migration),
+            Box::new(m20261121_000008_index_changes::Migration),
         ]
     }
 }
@@ -49,6 +51,7 @@ pub const TABLES: &[&str] = &[
     "downtime_runs",
     "downtime_changes",
     "leases",
+    "index_changes",
 ];
 
 /// Brings the database up to date; does nothing, and logs nothing, when it is. Several processes may do so at once. On

@@ -5,12 +5,10 @@ use axum::Json;
 use axum::body::Body;
 use axum::extract::{Multipart, Path, Query, State};
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use habit_memory::Scope;
 use habit_memory::files::{About, Card, Incoming};
 use http::header::{CONTENT_DISPOSITION, CONTENT_LENGTH, CONTENT_TYPE, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncReadExt;
 use utoipa::{IntoParams, ToSchema};
 
 use super::documents::ingest::{base_name, refused};
@@ -31,9 +29,6 @@ const KEPT: std::ops::RangeInclusive<i64> = 3_600..=2_592_000;
 
 /// The longest value of a form field that is not a file, in bytes.
 const FIELD_BYTES: usize = 1_024;
-
-/// Bytes of a file that are read and sent at a time.
-const PIECE: usize = 64 << 10;
 
 /// A file.
 #[derive(Debug, Serialize, ToSchema)]
@@ -265,23 +260,7 @@ pub async fn delete(State(app): State<App>, caller: Caller, Path(id): Path<Strin
     ),
 )]
 pub async fn content(State(app): State<App>, caller: Caller, Path(id): Path<String>) -> Result<Response, ApiError> {
-    let (card, mut file) = app.memory()?.stores.files().open(&caller.scope, &id).await?;
-    let pieces = async_stream::stream! {
-        loop {
-            let mut piece = vec![0; PIECE];
-            match file.read(&mut piece).await {
-                Ok(0) => return,
-                Ok(read) => {
-                    piece.truncate(read);
-                    yield Ok(Bytes::from(piece));
-                }
-                Err(error) => {
-                    yield Err(error);
-                    return;
-                }
-            }
-        }
-    };
+    let (card, pieces) = app.memory()?.stores.files().open(&caller.scope, &id).await?;
     // Whatever it is, a browser is to keep it, not to run it.
     let headers = [
         (CONTENT_TYPE, HeaderValue::from_static("application/octet-stream")),

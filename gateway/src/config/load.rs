@@ -405,7 +405,8 @@ fn readable(error: &figment::Error) -> ConfigError {
     let hidden = error
         .path
         .last()
-        .is_some_and(|field| field == "key" || field == "database");
+        .is_some_and(|field| field == "key" || field == "database")
+        || error.path.iter().any(|field| field == "objects_options");
     let why = if hidden {
         "has the wrong type: it is text, in quotes".to_owned()
     } else {

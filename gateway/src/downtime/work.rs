@@ -11,7 +11,7 @@ use super::{Current, Downtime, due, learn};
 /// How often it is looked whether someone is to go first.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How often it is looked whether there is something to do, if nobody says so.
+/// How often it is looked whether there is something to do, if nobody says so, and what other gateways changed.
 const TICK: Duration = Duration::from_secs(2);
 
 /// After the last reply work waits so long: more may follow.
@@ -28,7 +28,7 @@ impl Downtime {
     /// Does what is to be done, until the process ends. What an earlier one left unfinished is first.
     pub async fn work(self) {
         let stop = self.inner.parts.stop.clone();
-        let all = async { tokio::join!(self.look(), self.keep_lease(), self.rounds()) };
+        let all = async { tokio::join!(self.look(), self.keep_lease(), self.follow(), self.rounds()) };
         stop.run_until_cancelled(all).await;
         let leads = self.lock().leads;
         if leads {
@@ -108,6 +108,21 @@ impl Downtime {
         }
     }
 
+    /// Hears which models serve which teams, where another gateway changes that; also while work is under way here.
+    async fn follow(&self) {
+        let Some(variants) = &self.inner.parts.variants else {
+            return;
+        };
+        let mut ticks = tokio::time::interval(TICK);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+        loop {
+            ticks.tick().await;
+            if let Err(error) = variants.rollouts().refresh().await {
+                tracing::warn!("{error}");
+            }
+        }
+    }
+
     async fn rounds(&self) {
         loop {
             let woken = tokio::time::timeout(TICK, self.inner.wake.notified());
@@ -121,11 +136,6 @@ impl Downtime {
 
     async fn round(&self) -> Result<(), MemoryError> {
         let parts = &self.inner.parts;
-        if let Some(variants) = &parts.variants
-            && let Err(error) = variants.rollouts().refresh().await
-        {
-            tracing::warn!("{error}");
-        }
         loop {
             if !self.lock().leads {
                 return Ok(());

@@ -22,6 +22,10 @@ impl Forgotten for Learner {
             let Ok(id) = Uuid::parse_str(&one.run) else { continue };
             let folder = self.folder(team, id);
             if !folder.exists() && self.teams().get(team).is_none_or(|work| work.now.is_none()) {
+                // It may be in another gateway's data directory: that one is not to serve it either.
+                if erased {
+                    self.withdraw(team, id, &folder).await?;
+                }
                 continue;
             }
             if Report::read(&folder).map_err(storage)?.is_none() {

@@ -15,7 +15,7 @@ use habit_memory::vector_stores::{self, VectorStores};
 
 use super::Remembering;
 use crate::app::MemoryParts;
-use crate::config::{self, Config};
+use crate::config::Config;
 use crate::lifecycle::Lifecycle;
 
 /// Memory with its background work and its sources.
@@ -29,9 +29,11 @@ pub(super) fn remember(
         journal,
         index,
         objects,
+        files,
         facts,
         consents,
         ledger,
+        removed_elsewhere,
         rollouts,
         runs,
         embedder,
@@ -44,14 +46,7 @@ pub(super) fn remember(
         lifecycle.soft().clone(),
     );
     drop(lifecycle.spawn(task));
-    // Where there is no data directory, nothing was opened in it, and this is not reached.
-    let folder = config::files_path(&config.data_dir().unwrap_or_default());
-    let files = Files::new(
-        Arc::clone(&objects),
-        Arc::clone(clock),
-        folder,
-        config.memory.file_quota,
-    );
+    let files = Files::new(Arc::clone(&objects), Arc::clone(clock), files, config.memory.file_quota);
     let files = Arc::new(files);
     let stores = VectorStores::new(vector_stores::Parts {
         files: Arc::clone(&files),
@@ -69,6 +64,7 @@ pub(super) fn remember(
         journal: Arc::clone(&journal),
         clock: Arc::clone(clock),
         cap: config.learning.feedback_a_day,
+        removed_elsewhere,
     });
     let memories = Memories::new(memories::Parts {
         facts: Arc::clone(&facts),

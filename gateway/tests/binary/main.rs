@@ -17,6 +17,7 @@ mod postgres;
 mod process;
 mod remembered;
 mod sdk;
+mod several;
 mod shutdown;
 mod trainer;
 mod upstream;

@@ -2,7 +2,7 @@
 
 use habit_gateway::config;
 use habit_memory::Scope;
-use habit_memory::files::Files;
+use habit_memory::files::{Bytes, Files};
 use habit_memory::vector_stores::{NewFile, Parts, Status, VectorStores};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -19,10 +19,11 @@ async fn a_search_reads_on() {
     let memory = test.app.memory.clone().unwrap();
     let (objects, clock) = (memory.objects, Arc::clone(&test.app.clock));
     let folder = config::files_path(&test.app.config.data_dir().unwrap());
+    let bytes = Bytes::open(folder).await.unwrap();
     let stop = CancellationToken::new();
     stop.cancel();
     let stopped = VectorStores::new(Parts {
-        files: Arc::new(Files::new(Arc::clone(&objects), Arc::clone(&clock), folder, u64::MAX)),
+        files: Arc::new(Files::new(Arc::clone(&objects), Arc::clone(&clock), bytes, u64::MAX)),
         objects,
         journal: memory.journal,
         index: memory.index,

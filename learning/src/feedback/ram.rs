@@ -86,6 +86,12 @@ impl Ledger for RamLedger {
         Ok(self.page(page, |team, one| owns(scope, team, one) && wanted(one)))
     }
 
+    async fn mark(&self, scope: &Scope) -> Result<(u64, Option<Uuid>), MemoryError> {
+        let kept = self.kept();
+        let own = kept.feedback.iter().filter(|(team, one)| owns(scope, team, one));
+        Ok((own.clone().count() as u64, own.map(|(_, one)| one.id).max()))
+    }
+
     async fn of_team(&self, team: &str, page: Page) -> Result<Vec<Feedback>, MemoryError> {
         Ok(self.page(page, |of, _| of == team))
     }

@@ -262,6 +262,18 @@ impl Ledger for SeaLedger {
         self.all(paged(query, page)).await
     }
 
+    async fn mark(&self, scope: &Scope) -> Result<(u64, Option<Uuid>), MemoryError> {
+        let query = said::Entity::find()
+            .select_only()
+            .column_as(said::Column::Id.count(), "all")
+            .column_as(said::Column::Id.max(), "newest")
+            .filter(own(scope))
+            .into_tuple::<(i64, Option<String>)>();
+        let found = query.one(self.guest.readers()).await;
+        let (all, newest) = found.map_err(|error| self.guest.explain(&error))?.unwrap_or_default();
+        Ok((all.unsigned_abs(), newest.and_then(|id| Uuid::try_parse(&id).ok())))
+    }
+
     async fn of_team(&self, team: &str, page: Page) -> Result<Vec<Feedback>, MemoryError> {
         let query = said::Entity::find().filter(said::Column::Team.eq(team));
         self.all(paged(query, page)).await

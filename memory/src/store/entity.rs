@@ -8,6 +8,7 @@ pub mod downtime_change;
 pub mod downtime_run;
 pub mod fact;
 pub mod fact_event;
+pub mod index_change;
 pub mod lease;
 pub mod memory_rule;
 pub mod meta;

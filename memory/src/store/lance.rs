@@ -2,23 +2,22 @@
 //! of the filter inside both searches. Rows and filters are in `rows`, housekeeping is in `upkeep`.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
 use lancedb::arrow::arrow_array::{RecordBatch, RecordBatchIterator};
-use lancedb::arrow::arrow_schema::DataType;
-use lancedb::index::Index as Structure;
 use lancedb::index::scalar::{FtsIndexBuilder, FullTextSearchQuery};
 use lancedb::query::{ExecutableQuery, QueryBase, Select};
 use lancedb::{DistanceType, Table};
 use tokio::sync::Mutex;
 
+use super::depot::Depot;
 use crate::error::MemoryError;
-use crate::index::{Entry, Hit, Index, Query, Removal, Section};
+use crate::index::{Entry, Hit, Index, Named, Query, Removal, Section};
 use crate::scope::Scope;
 
+mod open;
 mod rows;
 mod upkeep;
 
@@ -33,10 +32,10 @@ const EMBEDDER_KEY: &str = "habit.embedder";
 /// has found too little, so that other people's entries never crowd out own ones.
 const MIN_PROBES: usize = 32;
 
-/// The index on LanceDB, in one folder.
+/// The index on LanceDB, in a folder, or in an object store that several gateways share.
 pub struct LanceIndex {
     table: Table,
-    dir: PathBuf,
+    depot: Depot,
     dimensions: usize,
     /// Writers take turns: commits that collide would have to be retried, and housekeeping would lose its work.
     writer: Mutex<()>,
@@ -47,50 +46,17 @@ pub struct LanceIndex {
 }
 
 impl LanceIndex {
-    /// Opens the index in this folder, or makes an empty one.
+    /// Opens the index in this place, or makes an empty one.
     ///
     /// # Errors
-    /// [`MemoryError::Storage`] if the folder can't be read or written, or if its vectors were made by another
+    /// [`MemoryError::Storage`] if the place can't be read or written, or if its vectors were made by another
     /// embedder: the message says to run `habit reindex`.
-    pub async fn open(dir: impl AsRef<Path>, dimensions: usize, embedder_id: &str) -> Result<Self, MemoryError> {
-        let dir = dir.as_ref().to_path_buf();
-        let trouble = |error: lancedb::Error| {
-            MemoryError::Storage(format!(
-                "the index in {} can't be opened: {error}; `habit reindex` makes it anew from the journal",
-                dir.display()
-            ))
-        };
-        let uri = dir.to_str().ok_or_else(|| {
-            MemoryError::Storage(format!(
-                "the index needs a folder whose name is UTF-8, not {}",
-                dir.display()
-            ))
-        })?;
-        let database = lancedb::connect(uri).execute().await.map_err(trouble)?;
-        let table = match database.open_table(TABLE).execute().await {
-            Ok(table) => table,
-            Err(lancedb::Error::TableNotFound { .. }) => {
-                let schema = rows::schema(dimensions, embedder_id)?;
-                let table = database
-                    .create_empty_table(TABLE, schema)
-                    .execute()
-                    .await
-                    .map_err(trouble)?;
-                // Made while the table is empty, so that its tokenizer also rules the search of rows that are not yet
-                // in it. Stop words stay: "who" and "not" carry meaning in short notes, and BM25 weighs them low.
-                table
-                    .create_index(&[rows::BODY], Structure::FTS(word_structure()))
-                    .execute()
-                    .await
-                    .map_err(trouble)?;
-                table
-            }
-            Err(error) => return Err(trouble(error)),
-        };
-        check_embedder(&table, dimensions, embedder_id).await?;
+    pub async fn open(depot: impl Into<Depot>, dimensions: usize, embedder_id: &str) -> Result<Self, MemoryError> {
+        let depot = depot.into();
+        let table = open::table(&depot, dimensions, embedder_id).await?;
         Ok(Self {
             table,
-            dir,
+            depot,
             dimensions,
             writer: Mutex::new(()),
             // Whatever was left undone before the start is looked at once.
@@ -99,24 +65,25 @@ impl LanceIndex {
         })
     }
 
-    /// Throws away what is in this folder and opens an empty index for this embedder: the way out when the embedder
-    /// was changed or the files are damaged. The journal must be set to pending beside it.
+    /// Throws away what is in this place and opens an empty index for this embedder: the way out when the embedder
+    /// was changed or the files are damaged. The journal must be set to pending beside it. In an object store the old
+    /// entries stay as a version that the next housekeeping removes: other gateways may be reading them.
     ///
     /// # Errors
-    /// [`MemoryError::Storage`] if the folder can't be cleared or written.
-    pub async fn rebuild(dir: impl AsRef<Path>, dimensions: usize, embedder_id: &str) -> Result<Self, MemoryError> {
-        let old = dir.as_ref().join(format!("{TABLE}.lance"));
-        match tokio::fs::remove_dir_all(&old).await {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(MemoryError::Storage(format!(
-                "the old index {} can't be removed: {error}",
-                old.display()
-            ))),
-            _ => Self::open(dir, dimensions, embedder_id).await,
-        }
+    /// [`MemoryError::Storage`] if the place can't be cleared or written.
+    pub async fn rebuild(depot: impl Into<Depot>, dimensions: usize, embedder_id: &str) -> Result<Self, MemoryError> {
+        let depot = depot.into();
+        open::clear(&depot, dimensions, embedder_id).await?;
+        Self::open(depot, dimensions, embedder_id).await
     }
 
     fn trouble(&self, doing: &str, error: &lancedb::Error) -> MemoryError {
-        MemoryError::Storage(format!("{doing} the index in {} failed: {error}", self.dir.display()))
+        MemoryError::Storage(format!("{doing} the index in {} failed: {error}", self.depot))
+    }
+
+    /// Whether nobody else writes here.
+    fn alone(&self) -> bool {
+        matches!(self.depot, Depot::Folder(_))
     }
 
     fn check_dimensions(&self, vector: &[f32]) -> Result<(), MemoryError> {
@@ -179,39 +146,6 @@ fn word_structure() -> FtsIndexBuilder {
 /// What a search reads, and what it adds.
 fn found(added: &str) -> Select {
     Select::columns(&[&rows::FOUND[..], &[added]].concat())
-}
-
-/// Refuses a table whose vectors this embedder did not make: they can't be compared with its own.
-async fn check_embedder(table: &Table, dimensions: usize, embedder_id: &str) -> Result<(), MemoryError> {
-    let schema = table
-        .schema()
-        .await
-        .map_err(|error| MemoryError::Storage(format!("the index's schema can't be read: {error}")))?;
-    let made_by = schema
-        .metadata()
-        .get(EMBEDDER_KEY)
-        .map_or("an unknown embedder", String::as_str);
-    let made_for = match schema
-        .field_with_name(rows::VECTOR)
-        .map(|field| field.data_type().clone())
-    {
-        Ok(DataType::FixedSizeList(_, size)) => usize::try_from(size).unwrap_or(0),
-        _ => 0,
-    };
-    if made_by == embedder_id && made_for == dimensions {
-        if rows::ALL.iter().all(|column| schema.field_with_name(column).is_ok()) {
-            return Ok(());
-        }
-        return Err(MemoryError::Storage(
-            "the index was made by an older Habit, with other columns; run `habit reindex` to make it anew from the \
-             journal"
-                .to_owned(),
-        ));
-    }
-    Err(MemoryError::Storage(format!(
-        "the index was made with the embedder {made_by} ({made_for} dimensions), but {embedder_id} ({dimensions} \
-         dimensions) is configured; run `habit reindex` to make the index anew, or configure the old embedder"
-    )))
 }
 
 #[async_trait]
@@ -282,7 +216,21 @@ impl Index for LanceIndex {
         }
         .await
         .map_err(failed)?;
-        rows::entries(&rows, section).map(Some)
+        rows::entries(&rows).map(Some)
+    }
+
+    async fn named(&self, names: &Named) -> Result<Vec<Entry>, MemoryError> {
+        let mut entries = Vec::new();
+        for filter in rows::named_filters(names) {
+            let rows: Result<Vec<RecordBatch>, lancedb::Error> = async {
+                let query = self.table.query().only_if(filter).select(Select::columns(&rows::ALL));
+                query.execute().await?.try_collect().await
+            }
+            .await;
+            let rows = rows.map_err(|error| self.trouble("reading", &error))?;
+            entries.extend(rows::entries(&rows)?);
+        }
+        Ok(entries)
     }
 
     async fn sections(&self) -> Result<Vec<(Section, usize)>, MemoryError> {
@@ -310,7 +258,7 @@ impl Index for LanceIndex {
 
     async fn purge(&self) -> Result<(), MemoryError> {
         let _turn = self.writer.lock().await;
-        upkeep::purge(&self.table)
+        upkeep::purge(&self.table, self.alone())
             .await
             .map_err(|error| self.trouble("purging", &error))?;
         self.changes.store(0, Ordering::Relaxed);
@@ -325,7 +273,7 @@ impl Index for LanceIndex {
             return Ok(());
         }
         let removed = self.removed.load(Ordering::Relaxed);
-        upkeep::run(&self.table, removed)
+        upkeep::run(&self.table, removed, self.alone())
             .await
             .map_err(|error| self.trouble("tidying", &error))?;
         self.changes.store(0, Ordering::Relaxed);

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::shelf::{self, Shelf};
 use crate::error::MemoryError;
-use crate::index::{Entry, Hit, Index, Query, Removal, Section, within};
+use crate::index::{Entry, Hit, Index, Named, Query, Removal, Section, within};
 use crate::scope::Scope;
 
 /// The index as shelves without anything behind them.
@@ -117,6 +117,17 @@ impl Index for RamIndex {
             .cloned()
             .collect();
         Ok((found.len() <= most).then_some(found))
+    }
+
+    async fn named(&self, names: &Named) -> Result<Vec<Entry>, MemoryError> {
+        let kept = self.kept();
+        Ok(match names {
+            Named::Entries(ids) => ids.iter().filter_map(|id| kept.entries.get(id).cloned()).collect(),
+            Named::Parents { team, parents } => {
+                let is_named = |entry: &&Entry| entry.owner.team == *team && parents.contains(&entry.parent);
+                kept.entries.values().filter(is_named).cloned().collect()
+            }
+        })
     }
 
     async fn sections(&self) -> Result<Vec<(Section, usize)>, MemoryError> {

@@ -1,6 +1,7 @@
 //! [`Shelves`]: an index that keeps in memory what is being asked for, in front of one that keeps everything on disk. What
 //! is persisted is the other index's alone; a shelf is filled from it at startup or at the first search, kept up with every
 //! write, and let go when the memory is needed. Until a shelf is filled, and where an owner has more than fits, the other one answers.
+//! Where several gateways share the other index, each hears in `follow` what the others write.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,18 +9,22 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
+use super::news::News;
+use super::sea::Feed;
 use super::shelf::{self, Alike, Shelf};
 use crate::error::MemoryError;
-use crate::index::{Entry, Hit, Index, Query, Removal, Section, within};
+use crate::index::{Entry, Hit, Index, Named, Query, Removal, Section, within};
 use crate::passage::SourceKind;
 use crate::scope::Scope;
 
+mod cell;
+mod follow;
 mod lexicon;
 
+use cell::{Cell, Change};
 pub use lexicon::Lexicon;
 
 /// How long a search waits for its shelf to be filled, which takes about 10 ms for a thousand entries; after that the other
@@ -35,6 +40,9 @@ const LEARNT: usize = 256;
 /// Up to this many entries a search is over before it would be worth handing it to another thread.
 const INLINE: usize = 20_000;
 
+/// How long a section that could not be read is left to the other index, before it is read anew.
+const READ_AGAIN: Duration = Duration::from_secs(10);
+
 /// An index in memory over one on disk.
 pub struct Shelves {
     inner: Arc<dyn Index>,
@@ -47,6 +55,13 @@ pub struct Shelves {
     /// Which words of turns are alike, if that is to count.
     lexicon: Option<Arc<Lexicon>>,
     known: Mutex<Known>,
+    /// Whoever changes entries does so in the other index and here before the next one: what is kept here is then as it is
+    /// there.
+    order: tokio::sync::Mutex<()>,
+    /// Tells other gateways what changed, where they share the other index.
+    feed: Option<Feed>,
+    /// Counts what others removed.
+    removed_elsewhere: Arc<AtomicU64>,
 }
 
 /// Which sections have entries. A section that has none needs no filling.
@@ -64,27 +79,6 @@ struct Shared {
     clock: AtomicU64,
 }
 
-struct Cell {
-    state: Mutex<State>,
-    filled: watch::Sender<bool>,
-    learnt: watch::Sender<bool>,
-    used: AtomicU64,
-}
-
-enum State {
-    /// Being read from the other index; what is written meanwhile comes after it.
-    Filling(Vec<Change>),
-    /// In memory.
-    Ready(Arc<RwLock<Shelf>>),
-    /// More than fits, or it could not be read: the other index answers.
-    Absent,
-}
-
-enum Change {
-    Put(Box<Entry>),
-    Remove(Uuid),
-}
-
 impl Shelves {
     /// Over this index, with so much memory (in bytes) for all shelves; 0 keeps none.
     #[must_use]
@@ -97,7 +91,26 @@ impl Shelves {
             dimensions,
             lexicon: None,
             known: Mutex::default(),
+            order: tokio::sync::Mutex::default(),
+            feed: None,
+            removed_elsewhere: Arc::default(),
         }
+    }
+
+    /// The same, for an index that other gateways use too: they are told of what is written here. What they write comes by
+    /// [`Shelves::follow`].
+    #[must_use]
+    pub fn with_feed(self, feed: Feed) -> Self {
+        Self {
+            feed: Some(feed),
+            ..self
+        }
+    }
+
+    /// Counts what other gateways removed: whoever keeps something of it has to look again.
+    #[must_use]
+    pub fn removed_elsewhere(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.removed_elsewhere)
     }
 
     /// The same, in which words of turns also find those that mean nearly the same.
@@ -132,17 +145,7 @@ impl Shelves {
             let known = lock(&self.known);
             known.listed && !known.sections.contains(section)
         };
-        let state = if empty {
-            State::Ready(Arc::default())
-        } else {
-            State::Filling(Vec::new())
-        };
-        let cell = Arc::new(Cell {
-            state: Mutex::new(state),
-            filled: watch::Sender::new(empty),
-            learnt: watch::Sender::new(empty),
-            used: AtomicU64::new(0),
-        });
+        let cell = Arc::new(Cell::new(empty));
         cells.insert(section.clone(), Arc::clone(&cell));
         drop(cells);
         if empty {
@@ -160,7 +163,12 @@ impl Shelves {
                 (Some(_), Ok(Some(entries))) => entries.iter().map(|entry| entry.text.clone()).collect(),
                 _ => Vec::new(),
             };
+            let failed = entries.is_err();
             filling.fill(entries).await;
+            if failed {
+                tokio::time::sleep(READ_AGAIN).await;
+                shared.forget(&section, &filling);
+            }
             shared.let_go(budget);
             // Last, because it takes longest, and a search does without.
             if let Some(lexicon) = lexicon {
@@ -175,16 +183,72 @@ impl Shelves {
         cell
     }
 
-    /// Writes to those shelves that there are.
-    fn change(&self, section: &Section, change: Change) {
-        let cell = lock(&self.shared.cells).get(section).cloned();
-        if let Some(cell) = cell {
-            cell.change(change);
+    /// Writes entries to those shelves that there are.
+    fn put(&self, entries: Vec<Entry>) {
+        for entry in entries {
+            let cell = lock(&self.shared.cells).get(&Section::of(&entry)).cloned();
+            if let Some(cell) = cell {
+                cell.change(Change::Put(Box::new(entry)));
+            }
+        }
+    }
+
+    /// Removes from those shelves that there are.
+    fn take(&self, removal: &Removal) {
+        match removal {
+            Removal::All => lock(&self.shared.cells).clear(),
+            Removal::User { team, user } => lock(&self.shared.cells)
+                .retain(|section, _| section.team != *team || section.user.as_ref() != Some(user)),
+            Removal::Parents { team, parents } => {
+                for cell in self.cells(|section| section.team == *team) {
+                    for parent in parents {
+                        cell.change(Change::Remove(*parent));
+                    }
+                }
+            }
+        }
+    }
+
+    fn cells(&self, wanted: impl Fn(&Section) -> bool) -> Vec<Arc<Cell>> {
+        let cells = lock(&self.shared.cells);
+        let found = cells.iter().filter(|(section, _)| wanted(section));
+        found.map(|(_, cell)| Arc::clone(cell)).collect()
+    }
+
+    /// Notes that these sections have entries: before they are written, since a section that is taken for empty must never
+    /// have any.
+    fn know(&self, entries: &[Entry]) {
+        let sections: HashSet<Section> = entries.iter().map(Section::of).collect();
+        lock(&self.known).sections.extend(sections);
+    }
+
+    /// Learns the words of those entries that are turns.
+    async fn learn(&self, entries: &[Entry]) {
+        if let Some(lexicon) = &self.lexicon {
+            let turns = entries.iter().filter(|entry| entry.source == SourceKind::Recalled);
+            lexicon
+                .learn(&turns.map(|entry| entry.text.as_str()).collect::<Vec<_>>())
+                .await;
+        }
+    }
+
+    async fn tell(&self, news: impl FnOnce() -> News) -> Result<(), MemoryError> {
+        match &self.feed {
+            Some(feed) => feed.tell(&news()).await,
+            None => Ok(()),
         }
     }
 }
 
 impl Shared {
+    /// Lets go of this shelf, unless there is another one in its place.
+    fn forget(&self, section: &Section, cell: &Arc<Cell>) {
+        let mut cells = lock(&self.cells);
+        if cells.get(section).is_some_and(|there| Arc::ptr_eq(there, cell)) {
+            cells.remove(section);
+        }
+    }
+
     /// Lets go of shelves, longest unused first, until the rest fits.
     fn let_go(&self, budget: usize) {
         let mut cells = lock(&self.cells);
@@ -204,66 +268,6 @@ impl Shared {
             cells.remove(&section);
             total -= bytes;
         }
-    }
-}
-
-impl Cell {
-    fn ready(&self) -> Option<Arc<RwLock<Shelf>>> {
-        match &*lock(&self.state) {
-            State::Ready(shelf) => Some(Arc::clone(shelf)),
-            _ => None,
-        }
-    }
-
-    async fn fill(&self, entries: Result<Option<Vec<Entry>>, MemoryError>) {
-        let entries = match entries {
-            Ok(Some(entries)) => entries,
-            Ok(None) => return self.give_up(),
-            Err(error) => {
-                tracing::warn!("a part of the index can't be held in memory, searches of it are slower: {error}");
-                return self.give_up();
-            }
-        };
-        let build = move || {
-            let mut shelf = Shelf::default();
-            for entry in &entries {
-                shelf.put(entry);
-            }
-            shelf
-        };
-        let Ok(mut shelf) = tokio::task::spawn_blocking(build).await else {
-            return self.give_up();
-        };
-        let mut state = lock(&self.state);
-        if let State::Filling(changes) = &mut *state {
-            for change in changes.drain(..) {
-                apply(&mut shelf, change);
-            }
-            *state = State::Ready(Arc::new(RwLock::new(shelf)));
-        }
-        drop(state);
-        self.filled.send_replace(true);
-    }
-
-    fn give_up(&self) {
-        *lock(&self.state) = State::Absent;
-        self.filled.send_replace(true);
-    }
-
-    fn change(&self, change: Change) {
-        let mut state = lock(&self.state);
-        match &mut *state {
-            State::Filling(changes) => changes.push(change),
-            State::Ready(shelf) => apply(&mut shelf.write().unwrap_or_else(PoisonError::into_inner), change),
-            State::Absent => {}
-        }
-    }
-}
-
-fn apply(shelf: &mut Shelf, change: Change) {
-    match change {
-        Change::Put(entry) => shelf.put(&entry),
-        Change::Remove(parent) => shelf.remove(parent),
     }
 }
 
@@ -308,21 +312,18 @@ fn search_now(shelves: &[Arc<RwLock<Shelf>>], inside: Option<&str>, query: &Quer
 #[async_trait]
 impl Index for Shelves {
     async fn upsert(&self, entries: Vec<Entry>) -> Result<(), MemoryError> {
-        // Before they are written: a section that is taken for empty must never have any.
-        let sections: HashSet<Section> = entries.iter().map(Section::of).collect();
-        lock(&self.known).sections.extend(sections);
-        self.inner.upsert(entries.clone()).await?;
-        if let Some(lexicon) = &self.lexicon {
-            let turns = entries.iter().filter(|entry| entry.source == SourceKind::Recalled);
-            lexicon
-                .learn(&turns.map(|entry| entry.text.as_str()).collect::<Vec<_>>())
-                .await;
+        if entries.is_empty() {
+            return Ok(());
         }
-        for entry in entries {
-            let section = Section::of(&entry);
-            self.change(&section, Change::Put(Box::new(entry)));
+        self.know(&entries);
+        self.learn(&entries).await;
+        let ids = entries.iter().map(|entry| entry.id).collect();
+        {
+            let _order = self.order.lock().await;
+            self.inner.upsert(entries.clone()).await?;
+            self.put(entries);
         }
-        Ok(())
+        self.tell(|| News::Put(ids)).await
     }
 
     async fn search(&self, scope: &Scope, query: Query<'_>) -> Result<Vec<Hit>, MemoryError> {
@@ -346,30 +347,20 @@ impl Index for Shelves {
     }
 
     async fn remove(&self, removal: Removal) -> Result<(), MemoryError> {
-        self.inner.remove(removal.clone()).await?;
-        match removal {
-            Removal::All => lock(&self.shared.cells).clear(),
-            Removal::User { team, user } => lock(&self.shared.cells)
-                .retain(|section, _| section.team != team || section.user.as_ref() != Some(&user)),
-            Removal::Parents { team, parents } => {
-                let cells = lock(&self.shared.cells);
-                let cells: Vec<Arc<Cell>> = cells
-                    .iter()
-                    .filter(|(section, _)| section.team == team)
-                    .map(|(_, cell)| Arc::clone(cell))
-                    .collect();
-                for cell in cells {
-                    for parent in &parents {
-                        cell.change(Change::Remove(*parent));
-                    }
-                }
-            }
+        {
+            let _order = self.order.lock().await;
+            self.inner.remove(removal.clone()).await?;
+            self.take(&removal);
         }
-        Ok(())
+        self.tell(|| News::Removed(removal)).await
     }
 
     async fn entries(&self, section: &Section, most: usize) -> Result<Option<Vec<Entry>>, MemoryError> {
         self.inner.entries(section, most).await
+    }
+
+    async fn named(&self, names: &Named) -> Result<Vec<Entry>, MemoryError> {
+        self.inner.named(names).await
     }
 
     async fn sections(&self) -> Result<Vec<(Section, usize)>, MemoryError> {

@@ -102,10 +102,22 @@ impl VectorStores {
             if !self.is_wanted(scope, attached).await? {
                 return Ok(End::Gone);
             }
-            // An earlier run may have come this far.
-            if parts.journal.document(&inside, document.id).await?.is_none() {
-                parts.journal.add_document(document, chunks).await?;
+            // An earlier run may have come this far, or another gateway at the same time.
+            if parts.journal.document(&inside, attached.document).await?.is_none()
+                && let Err(error) = parts.journal.add_document(document, chunks).await
+                && parts.journal.document(&inside, attached.document).await?.is_none()
+            {
+                return Err(error);
             }
+        }
+        if !self.is_wanted(scope, attached).await? {
+            // Another gateway took it out in between, or is done with it already.
+            let gone = self.try_attached(scope, &attached.key()).await?;
+            if gone.is_none_or(|now| now.document != attached.document) {
+                self.remove_documents(scope, &attached.store, std::slice::from_ref(attached))
+                    .await?;
+            }
+            return Ok(End::Gone);
         }
         parts.indexer.wake();
         while !parts.indexer.caught_up(LOOK_AGAIN).await {

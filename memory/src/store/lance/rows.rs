@@ -10,7 +10,7 @@ use lancedb::arrow::arrow_schema::{DataType, Field, Schema, SchemaRef};
 use uuid::Uuid;
 
 use crate::error::MemoryError;
-use crate::index::{Entry, Hit, Owner, Removal, Section, within};
+use crate::index::{Entry, Hit, Named, Owner, Removal, Section, within};
 use crate::passage::SourceKind;
 use crate::rank::overlap;
 use crate::scope::Scope;
@@ -36,8 +36,12 @@ pub(super) const SCORE: &str = "_score";
 /// What LanceDB adds to a vector hit: 1 - cosine.
 pub(super) const DISTANCE: &str = "_distance";
 
-/// Parents in one `DELETE`: keeps the statement at a few kilobytes.
-const PARENTS_AT_ONCE: usize = 200;
+/// Ids in one filter: keeps it at a few kilobytes.
+const IDS_AT_ONCE: usize = 200;
+
+/// What marks a column as the one that tells rows apart: two writers that add the same row at once are then told so, and
+/// the second one looks again.
+const KEY_MARK: &str = "lance-schema:unenforced-primary-key";
 
 /// The table's schema; nothing may be null, least of all a scope.
 pub(super) fn schema(dimensions: usize, embedder_id: &str) -> Result<SchemaRef, MemoryError> {
@@ -47,6 +51,7 @@ pub(super) fn schema(dimensions: usize, embedder_id: &str) -> Result<SchemaRef, 
         .into_iter()
         .map(|name| Field::new(name, DataType::Utf8, false))
         .collect();
+    fields[0].set_metadata(HashMap::from([(KEY_MARK.to_owned(), "true".to_owned())]));
     fields.push(Field::new(WORDS, DataType::Int64, false));
     fields.push(Field::new(STATES, DataType::Boolean, false));
     fields.push(Field::new(AT, DataType::Int64, false));
@@ -114,6 +119,19 @@ fn kind(source: SourceKind) -> &'static str {
     }
 }
 
+/// The source of which this is the [`kind`].
+fn source(name: &str) -> Result<SourceKind, MemoryError> {
+    const SOURCES: [SourceKind; 5] = [
+        SourceKind::Recalled,
+        SourceKind::Persistent,
+        SourceKind::Inference,
+        SourceKind::Stored,
+        SourceKind::Fact,
+    ];
+    let known = SOURCES.into_iter().find(|source| kind(*source) == name);
+    known.ok_or_else(|| damaged(KIND))
+}
+
 /// What this scope may read of this source, and of these parents if there are any.
 pub(super) fn filter(scope: &Scope, source: SourceKind, parents: Option<&[Uuid]>) -> String {
     let (team, user) = (quoted(scope.team()), quoted(scope.user()));
@@ -121,20 +139,20 @@ pub(super) fn filter(scope: &Scope, source: SourceKind, parents: Option<&[Uuid]>
         Some(id) => format!("({CONVERSATION} = '' OR {CONVERSATION} = {})", quoted(id)),
         None => format!("{CONVERSATION} = ''"),
     };
-    let parents = parents.map_or(String::new(), |parents| format!(" AND {}", one_of(parents)));
+    let parents = parents.map_or(String::new(), |parents| format!(" AND {}", one_of(PARENT, parents)));
     format!(
         "{TEAM} = {team} AND {KIND} = '{}' AND ({USER} = '' OR {USER} = {user}) AND {conversation}{parents}",
         kind(source)
     )
 }
 
-fn one_of(parents: &[Uuid]) -> String {
-    let ids: Vec<String> = parents.iter().map(|id| format!("'{id}'")).collect();
+fn one_of(column: &str, ids: &[Uuid]) -> String {
+    let ids: Vec<String> = ids.iter().map(|id| format!("'{id}'")).collect();
     // An empty list is no SQL.
     if ids.is_empty() {
         return "false".to_owned();
     }
-    format!("{PARENT} IN ({})", ids.join(", "))
+    format!("{column} IN ({})", ids.join(", "))
 }
 
 /// What stands in a section.
@@ -154,11 +172,23 @@ pub(super) fn removal_filters(removal: &Removal) -> Vec<String> {
     match removal {
         Removal::All => vec!["true".to_owned()],
         Removal::User { team, user } => vec![format!("{TEAM} = {} AND {USER} = {}", quoted(team), quoted(user))],
-        Removal::Parents { team, parents } => parents
-            .chunks(PARENTS_AT_ONCE)
-            .map(|parents| format!("{TEAM} = {} AND {}", quoted(team), one_of(parents)))
-            .collect(),
+        Removal::Parents { team, parents } => parents_filters(team, parents),
     }
+}
+
+/// The filters that together select these entries.
+pub(super) fn named_filters(names: &Named) -> Vec<String> {
+    match names {
+        Named::Entries(ids) => ids.chunks(IDS_AT_ONCE).map(|ids| one_of(ID, ids)).collect(),
+        Named::Parents { team, parents } => parents_filters(team, parents),
+    }
+}
+
+fn parents_filters(team: &str, parents: &[Uuid]) -> Vec<String> {
+    parents
+        .chunks(IDS_AT_ONCE)
+        .map(|parents| format!("{TEAM} = {} AND {}", quoted(team), one_of(PARENT, parents)))
+        .collect()
 }
 
 /// A string literal of SQL: a quote within it is doubled, and no other character means anything there.
@@ -217,8 +247,11 @@ pub(super) fn merge(query: &str, words: &[RecordBatch], meaning: &[RecordBatch])
 }
 
 /// The columns that an entry is read from.
-pub(super) const ALL: [&str; 10] = [
+pub(super) const ALL: [&str; 13] = [
     ID,
+    TEAM,
+    USER,
+    KIND,
     SESSION,
     SPEAKER,
     BODY,
@@ -231,10 +264,12 @@ pub(super) const ALL: [&str; 10] = [
 ];
 
 /// All rows as entries.
-pub(super) fn entries(batches: &[RecordBatch], section: &Section) -> Result<Vec<Entry>, MemoryError> {
+pub(super) fn entries(batches: &[RecordBatch]) -> Result<Vec<Entry>, MemoryError> {
     let mut entries = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
     for batch in batches {
         let row = Row::of(batch)?;
+        let [teams, users, kinds] = SECTION.map(|name| column::<StringArray>(batch, name));
+        let (teams, users, kinds) = (teams?, users?, kinds?);
         let parents: &StringArray = column(batch, PARENT)?;
         let conversations: &StringArray = column(batch, CONVERSATION)?;
         let vectors: &FixedSizeListArray = column(batch, VECTOR)?;
@@ -245,10 +280,10 @@ pub(super) fn entries(batches: &[RecordBatch], section: &Section) -> Result<Vec<
             entries.push(Entry {
                 id: row.id(number)?,
                 parent: Uuid::parse_str(parents.value(number)).map_err(|error| damaged(&error.to_string()))?,
-                source: section.source,
+                source: source(kinds.value(number))?,
                 owner: Owner {
-                    team: section.team.clone(),
-                    user: section.user.clone(),
+                    team: teams.value(number).to_owned(),
+                    user: some(users.value(number)),
                     conversation: some(conversations.value(number)),
                 },
                 session: row.sessions.value(number).to_owned(),
@@ -266,13 +301,6 @@ pub(super) fn entries(batches: &[RecordBatch], section: &Section) -> Result<Vec<
 
 /// Counts the rows of each section.
 pub(super) fn count_sections(batch: &RecordBatch, sections: &mut HashMap<Section, usize>) -> Result<(), MemoryError> {
-    const SOURCES: [SourceKind; 5] = [
-        SourceKind::Recalled,
-        SourceKind::Persistent,
-        SourceKind::Inference,
-        SourceKind::Stored,
-        SourceKind::Fact,
-    ];
     let [teams, users, kinds] = SECTION.map(|name| column::<StringArray>(batch, name));
     let (teams, users, kinds) = (teams?, users?, kinds?);
     // By text first: there are few sections, and a copy of each name for every row would be many.
@@ -283,11 +311,10 @@ pub(super) fn count_sections(batch: &RecordBatch, sections: &mut HashMap<Section
             .or_default() += 1;
     }
     for ([team, user, name], count) in counts {
-        let source = SOURCES.into_iter().find(|source| kind(*source) == name);
         let section = Section {
             team: team.to_owned(),
             user: (!user.is_empty()).then(|| user.to_owned()),
-            source: source.ok_or_else(|| damaged(KIND))?,
+            source: source(name)?,
         };
         *sections.entry(section).or_default() += count;
     }

@@ -17,9 +17,9 @@ const VECTOR_FROM: usize = 50_000;
 /// Old versions of the table stay this long, for searches that are still reading them.
 const KEEP_MINUTES: i64 = 10;
 
-/// Does all of it. The caller holds the writer's lock, so that no other write is under way in this process, and the
-/// data directory's lock keeps other processes out.
-pub(super) async fn run(table: &Table, erase: bool) -> Result<(), Error> {
+/// Does all of it. The caller holds the writer's lock, so that no other write is under way in this process; where it is
+/// `alone`, the data directory's lock keeps other processes out.
+pub(super) async fn run(table: &Table, erase: bool, alone: bool) -> Result<(), Error> {
     let mut options = CompactionOptions::default();
     if erase {
         // What was removed must leave the disk, not only be marked.
@@ -37,8 +37,9 @@ pub(super) async fn run(table: &Table, erase: bool) -> Result<(), Error> {
         .await?;
     let prune = OptimizeAction::Prune {
         older_than: Duration::try_minutes(KEEP_MINUTES),
-        // Files that no version names are left over from a write that died: nobody else writes here.
-        delete_unverified: Some(true),
+        // Files that no version names are left over from a write that died, or another gateway is writing them: those stay
+        // for a week.
+        delete_unverified: Some(alone),
         error_if_tagged_old_versions: None,
     };
     table.optimize(prune).await?;
@@ -46,7 +47,7 @@ pub(super) async fn run(table: &Table, erase: bool) -> Result<(), Error> {
 }
 
 /// As [`run`], and nothing of what was removed stays: every search structure is made anew, and no old version is kept.
-pub(super) async fn purge(table: &Table) -> Result<(), Error> {
+pub(super) async fn purge(table: &Table, alone: bool) -> Result<(), Error> {
     table
         .optimize(OptimizeAction::Compact {
             options: CompactionOptions {
@@ -74,7 +75,7 @@ pub(super) async fn purge(table: &Table) -> Result<(), Error> {
     table
         .optimize(OptimizeAction::Prune {
             older_than: Some(Duration::zero()),
-            delete_unverified: Some(true),
+            delete_unverified: Some(alone),
             error_if_tagged_old_versions: None,
         })
         .await?;
