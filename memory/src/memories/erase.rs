@@ -49,7 +49,11 @@ impl Memories {
         if !shared.is_empty() {
             self.unindex(scope, shared).await?;
         }
-        parts.index.purge().await?;
+        {
+            // What another gateway indexes meanwhile would be in the way.
+            let _alone = parts.journal.index_alone().await?;
+            parts.index.purge().await?;
+        }
         parts.journal.purge().await?;
         tracing::info!(
             "everything of a user was erased: {} turns, {memories} facts",
