@@ -51,10 +51,9 @@ pub enum KeyError {
     Fixed,
 }
 
-impl From<DbErr> for KeyError {
-    fn from(error: DbErr) -> Self {
-        Self::Storage(error.to_string())
-    }
+/// What the database's error means.
+fn trouble(database: &Database) -> impl Fn(DbErr) -> KeyError {
+    move |error| KeyError::Storage(database.explain(&error).to_string())
 }
 
 /// What a new key is to be.
@@ -176,7 +175,11 @@ impl KeyStore {
         let Some((public, secret)) = parts(key) else {
             return Ok(None);
         };
-        let Some(row) = api_key::Entity::find_by_id(public).one(database).await? else {
+        let Some(row) = api_key::Entity::find_by_id(public)
+            .one(database)
+            .await
+            .map_err(trouble(database))?
+        else {
             return Ok(None);
         };
         let same: bool = hex::encode(sha256(secret))
@@ -260,7 +263,8 @@ impl KeyStore {
         let row: api_key::ActiveModel = row.into();
         api_key::Entity::insert(row.reset_all())
             .exec_without_returning(database)
-            .await?;
+            .await
+            .map_err(trouble(database))?;
         Ok(CreatedKey {
             info,
             key: format!("hb-{public}-{secret}"),
@@ -297,12 +301,9 @@ impl KeyStore {
         let query = query
             .order_by_desc(api_key::Column::CreatedAt)
             .order_by_desc(api_key::Column::PublicId);
-        Ok(query
-            .all(self.database()?)
-            .await?
-            .into_iter()
-            .map(KeyInfo::from)
-            .collect())
+        let database = self.database()?;
+        let rows = query.all(database).await.map_err(trouble(database))?;
+        Ok(rows.into_iter().map(KeyInfo::from).collect())
     }
 
     /// Revokes a key of this team (of any, if none is given): it stops working within two seconds everywhere. Returns
@@ -312,7 +313,11 @@ impl KeyStore {
     /// [`KeyError::Storage`], [`KeyError::Fixed`].
     pub async fn revoke(&self, id: &str, team: Option<&str>) -> Result<bool, KeyError> {
         let database = self.database()?;
-        let Some(row) = api_key::Entity::find_by_id(id).one(database).await? else {
+        let Some(row) = api_key::Entity::find_by_id(id)
+            .one(database)
+            .await
+            .map_err(trouble(database))?
+        else {
             return Ok(false);
         };
         if team.is_some_and(|team| team != row.team) {
@@ -325,7 +330,7 @@ impl KeyStore {
                 revoked_at,
                 ..Default::default()
             };
-            change.update(database).await?;
+            change.update(database).await.map_err(trouble(database))?;
         }
         self.forget(id);
         Ok(true)
@@ -336,7 +341,9 @@ impl KeyStore {
     /// # Errors
     /// [`KeyError::Storage`], [`KeyError::Fixed`].
     pub async fn erase(&self, id: &str) -> Result<(), KeyError> {
-        api_key::Entity::delete_by_id(id).exec(self.database()?).await?;
+        let database = self.database()?;
+        let deleted = api_key::Entity::delete_by_id(id).exec(database).await;
+        deleted.map_err(trouble(database))?;
         self.forget(id);
         Ok(())
     }

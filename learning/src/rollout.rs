@@ -41,10 +41,9 @@ pub enum RolloutError {
     Storage(String),
 }
 
-impl From<DbErr> for RolloutError {
-    fn from(error: DbErr) -> Self {
-        Self::Storage(error.to_string())
-    }
+/// What the database's error means.
+fn trouble(database: &Database) -> impl Fn(DbErr) -> RolloutError {
+    move |error| RolloutError::Storage(database.explain(&error).to_string())
 }
 
 /// Which models serve which team; cheap to clone.
@@ -81,7 +80,9 @@ impl Rollouts {
     /// # Errors
     /// [`RolloutError::Storage`]; what was known stays.
     pub async fn refresh(&self) -> Result<(), RolloutError> {
-        for row in row::Entity::find().all(&self.inner.database).await? {
+        let database = &self.inner.database;
+        let rows = row::Entity::find().all(database).await.map_err(trouble(database))?;
+        for row in rows {
             let (team, version, state) = read(row)?;
             self.keep(&team, version, Arc::new(state));
         }
@@ -239,7 +240,8 @@ impl Rollouts {
     ) -> Result<T, RolloutError> {
         let database = &self.inner.database;
         for _ in 0..TRIES {
-            let found = row::Entity::find_by_id(team).one(database).await?;
+            let found = row::Entity::find_by_id(team).one(database).await;
+            let found = found.map_err(trouble(database))?;
             let (version, mut state) = match found {
                 Some(row) => {
                     let (_, version, state) = read(row)?;
@@ -272,7 +274,8 @@ impl Rollouts {
             };
             let nothing = OnConflict::column(row::Column::Team).do_nothing().to_owned();
             let insert = row::Entity::insert(row::ActiveModel::from(row)).on_conflict(nothing);
-            return Ok(insert.exec_without_returning(database).await? > 0);
+            let inserted = insert.exec_without_returning(database).await;
+            return Ok(inserted.map_err(trouble(database))? > 0);
         }
         let updated = row::Entity::update_many()
             .col_expr(row::Column::Version, Expr::value(version + 1))
@@ -281,7 +284,8 @@ impl Rollouts {
             .filter(row::Column::Team.eq(team))
             .filter(row::Column::Version.eq(version))
             .exec(database)
-            .await?;
+            .await
+            .map_err(trouble(database))?;
         Ok(updated.rows_affected > 0)
     }
 

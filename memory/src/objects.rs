@@ -9,6 +9,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::error::MemoryError;
+use crate::journal::Alone;
 use crate::scope::Scope;
 
 /// One of them.
@@ -133,6 +134,15 @@ pub trait Objects: Send + Sync {
     /// # Errors
     /// [`MemoryError::Storage`].
     async fn expired(&self, limit: u64) -> Result<Vec<(Scope, Object)>, MemoryError>;
+
+    /// Waits until no other process changes objects by what it reads of them, and keeps them from it until what is given is
+    /// dropped. Objects that no other process shares have nothing to wait for.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`].
+    async fn alone(&self) -> Result<Alone, MemoryError> {
+        Ok(Alone::default())
+    }
 }
 
 /// Objects that are read at a time where only some of them are wanted.

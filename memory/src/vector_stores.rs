@@ -12,7 +12,7 @@ use habit_engine::Embedder;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tokio::sync::Semaphore;
+use tokio::sync::{MutexGuard, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -22,7 +22,7 @@ use crate::error::MemoryError;
 use crate::files::{self, Files};
 use crate::index::Index;
 use crate::indexer::Indexer;
-use crate::journal::Journal;
+use crate::journal::{Alone, Journal};
 use crate::objects::{Expiry, Object, Objects, Slice, list_where};
 use crate::scope::Scope;
 
@@ -232,7 +232,7 @@ impl VectorStores {
     /// # Errors
     /// As [`VectorStores::store`].
     pub async fn update(&self, scope: &Scope, id: &str, wanted: Changes) -> Result<Store, MemoryError> {
-        let _changes = self.inner.changes.lock().await;
+        let _changes = self.changing().await?;
         let mut store = self.store(scope, id).await?;
         change(&mut store, wanted);
         store.last_active_at = self.parts().clock.now_ms();
@@ -245,7 +245,7 @@ impl VectorStores {
     /// # Errors
     /// As [`VectorStores::store`].
     pub async fn delete(&self, scope: &Scope, id: &str) -> Result<(), MemoryError> {
-        let _changes = self.inner.changes.lock().await;
+        let _changes = self.changing().await?;
         self.store(scope, id).await?;
         self.empty(scope, id).await?;
         self.parts().objects.delete(scope, STORE, id).await?;
@@ -263,15 +263,23 @@ impl VectorStores {
 
     /// Notes that a store is in use, which puts off its end.
     async fn touch(&self, scope: &Scope, id: &str) -> Result<Store, MemoryError> {
-        let _changes = self.inner.changes.lock().await;
-        let mut store = self.store(scope, id).await?;
+        let store = self.store(scope, id).await?;
         let now = self.parts().clock.now_ms();
         // It is shown in seconds: more often, it would only be written for nothing.
-        if now / 1000 != store.last_active_at / 1000 {
-            store.last_active_at = now;
-            self.put_store(scope, &store).await?;
+        if now / 1000 == store.last_active_at / 1000 {
+            return Ok(store);
         }
+        let _changes = self.changing().await?;
+        let mut store = self.store(scope, id).await?;
+        store.last_active_at = now;
+        self.put_store(scope, &store).await?;
         Ok(store)
+    }
+
+    /// Waits until nobody else changes stores, here or in another process; nobody does until what is given is dropped.
+    async fn changing(&self) -> Result<(Alone, MutexGuard<'_, ()>), MemoryError> {
+        let here = self.inner.changes.lock().await;
+        Ok((self.parts().objects.alone().await?, here))
     }
 
     async fn put_store(&self, scope: &Scope, store: &Store) -> Result<(), MemoryError> {
@@ -307,7 +315,7 @@ impl Expiry for VectorStores {
                 self.files().remove_bytes(scope, &object.id).await
             }
             STORE => {
-                let _changes = self.inner.changes.lock().await;
+                let _changes = self.changing().await?;
                 self.empty(scope, &object.id).await
             }
             _ => Ok(()),

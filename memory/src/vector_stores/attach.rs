@@ -155,7 +155,7 @@ impl VectorStores {
             });
         }
         {
-            let _changes = self.inner.changes.lock().await;
+            let _changes = self.changing().await?;
             let (known, others): (Vec<_>, Vec<_>) = self
                 .all_attached(scope, store)
                 .await?
@@ -287,7 +287,7 @@ impl VectorStores {
         file: &str,
         attributes: Map<String, Value>,
     ) -> Result<Attached, MemoryError> {
-        let _changes = self.inner.changes.lock().await;
+        let _changes = self.changing().await?;
         let mut attached = self.attached(scope, store, file).await?;
         attached.attributes = attributes;
         self.put_attached(scope, &attached).await?;
@@ -303,13 +303,13 @@ impl VectorStores {
     /// # Errors
     /// As [`VectorStores::attached`].
     pub async fn detach(&self, scope: &Scope, store: &str, file: &str) -> Result<(), MemoryError> {
-        let _changes = self.inner.changes.lock().await;
+        let _changes = self.changing().await?;
         let attached = self.attached(scope, store, file).await?;
         self.remove_attached(scope, &attached).await
     }
 
     pub(super) async fn detach_everywhere(&self, scope: &Scope, file: &str) -> Result<(), MemoryError> {
-        let _changes = self.inner.changes.lock().await;
+        let _changes = self.changing().await?;
         let links = self
             .parts()
             .objects

@@ -90,7 +90,7 @@ impl VectorStores {
     /// # Errors
     /// As [`VectorStores::batch`].
     pub async fn cancel_batch(&self, scope: &Scope, store: &str, id: &str) -> Result<Batch, MemoryError> {
-        let _changes = self.inner.changes.lock().await;
+        let _changes = self.changing().await?;
         let mut batch = self.batch(scope, store, id).await?;
         let mut stopped = Vec::new();
         for attached in self.all_attached(scope, store).await? {

@@ -98,7 +98,7 @@ impl VectorStores {
         };
         {
             // Nobody takes the file out between the look and the write.
-            let _changes = self.inner.changes.lock().await;
+            let _changes = self.changing().await?;
             if !self.is_wanted(scope, attached).await? {
                 return Ok(End::Gone);
             }
@@ -139,7 +139,7 @@ impl VectorStores {
         attached: &Attached,
         end: Result<End, MemoryError>,
     ) -> Result<(), MemoryError> {
-        let _changes = self.inner.changes.lock().await;
+        let _changes = self.changing().await?;
         let now = self.try_attached(scope, &attached.key()).await?;
         let Some(mut now) = now.filter(|now| now.document == attached.document && now.status == Status::InProgress)
         else {

@@ -1,6 +1,7 @@
 //! What only a database that several gateways share must stand: their writes beside each other, its restart, and what can be
 //! wrong with a server.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,8 @@ use habit_memory::clock::SystemClock;
 use habit_memory::facts::{Fact, Facts, Filter};
 use habit_memory::store::sea::Work;
 use sea_orm::{ConnectionTrait, Statement};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 
@@ -259,4 +262,83 @@ async fn what_is_wrong_with_a_server_is_told_without_the_password() {
     journal.database().execute_unprepared(later).await.unwrap();
     let error = refused(&url).await;
     assert!(error.contains("newer version"), "{error}");
+}
+
+/// Where a connection is cut, once.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Cut {
+    /// The server hears of the commit, the gateway not of its success.
+    AfterCommit,
+    /// The server never hears of it.
+    BeforeCommit,
+}
+
+/// A way to the server of this address that can be cut: its port, and where to say so.
+async fn line(server: String) -> (u16, Arc<Mutex<Option<Cut>>>) {
+    let cut = Arc::new(Mutex::new(None));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let asked = Arc::clone(&cut);
+    tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let (server, asked) = (server.clone(), Arc::clone(&asked));
+            tokio::spawn(async move {
+                let mut far = TcpStream::connect(server).await.unwrap();
+                let (mut said, mut answered) = ([0; 65536], [0; 65536]);
+                loop {
+                    tokio::select! {
+                        read = near.read(&mut said) => {
+                            let Some(read) = read.ok().filter(|&read| read > 0) else { return };
+                            let commits = said[..read].windows(6).any(|six| six == b"COMMIT");
+                            let cut = if commits { asked.lock().unwrap().take() } else { None };
+                            if cut == Some(Cut::BeforeCommit) {
+                                return;
+                            }
+                            far.write_all(&said[..read]).await.unwrap();
+                            if cut == Some(Cut::AfterCommit) {
+                                far.read(&mut answered).await.unwrap();
+                                return;
+                            }
+                        }
+                        read = far.read(&mut answered) => {
+                            let Some(read) = read.ok().filter(|&read| read > 0) else { return };
+                            near.write_all(&answered[..read]).await.unwrap();
+                        }
+                    }
+                }
+            });
+        }
+    });
+    (port, cut)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_commit_whose_end_is_unknown_is_found_out() {
+    let database = Postgres::start().await;
+    let url = database.url();
+    let server = url.split(['@', '/']).nth(3).unwrap().to_owned();
+    let (port, cut) = line(server.clone()).await;
+    let journal = SeaJournal::connect(&url.replace(&server, &format!("127.0.0.1:{port}")))
+        .await
+        .unwrap();
+    let (mut old, _) = add(&journal, &alice(), Place::User, "notes.md", 1).await;
+    for place in [Cut::AfterCommit, Cut::BeforeCommit, Cut::AfterCommit, Cut::BeforeCommit] {
+        *cut.lock().unwrap() = Some(place);
+        let (new, chunks) = document(&alice(), Place::User, "notes.md", 3);
+        let replaced = journal.add_document(new.clone(), chunks).await.unwrap();
+        assert_eq!(*cut.lock().unwrap(), None, "it was cut");
+        // Written anew after it was committed, it would have replaced itself, or nothing.
+        assert_eq!(replaced, [old.id], "{place:?}");
+        *cut.lock().unwrap() = Some(place);
+        let said = turn(&alice(), "hello");
+        journal.record(said.clone()).await.unwrap();
+        *cut.lock().unwrap() = Some(place);
+        assert!(
+            journal.delete_turn(&alice(), said.id).await.unwrap(),
+            "{place:?}: it was there"
+        );
+        old = new;
+    }
+    let totals = journal.totals().await.unwrap();
+    assert_eq!((totals.turns, totals.documents, totals.chunks), (0, 1, 3));
 }

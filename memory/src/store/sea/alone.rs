@@ -26,6 +26,8 @@ pub enum Work {
     Indexing,
     /// Making the first key.
     FirstKey,
+    /// Changing small objects by what is read of them.
+    Objects,
 }
 
 impl Work {
@@ -34,6 +36,7 @@ impl Work {
         match self {
             Self::Indexing => 3,
             Self::FirstKey => 4,
+            Self::Objects => 5,
         }
     }
 

@@ -58,9 +58,10 @@ impl Database {
         failure::explain(self.site(), error)
     }
 
-    /// Whether this error is worth another try.
+    /// Whether this error is worth another try. A pool that had no connection to give has tried for long enough itself.
     async fn again(&self, error: &DbErr, patience: &mut Patience) -> bool {
-        failure::passes(self.get_database_backend(), error) && patience.pause().await
+        let waited = matches!(error, DbErr::ConnectionAcquire(_));
+        !waited && failure::passes(self.get_database_backend(), error) && patience.pause().await
     }
 }
 

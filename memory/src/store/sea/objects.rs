@@ -10,6 +10,7 @@ use sea_orm::{
 };
 use uuid::Uuid;
 
+use super::alone::Work;
 use super::database::Database;
 use super::transaction::Transaction;
 use super::write::{BATCH, Write};
@@ -17,6 +18,7 @@ use super::writer::Writer;
 use super::{SeaJournal, rows};
 use crate::clock::Clock;
 use crate::error::MemoryError;
+use crate::journal::Alone;
 use crate::objects::{Object, Objects, Order, Slice};
 use crate::scope::Scope;
 use crate::store::entity::object::{Column, Entity, Model};
@@ -186,6 +188,10 @@ impl Objects for SeaObjects {
         let live = self.delete_where(self.live(scope)).await?;
         self.delete_where(own(scope)).await?;
         Ok(live)
+    }
+
+    async fn alone(&self) -> Result<Alone, MemoryError> {
+        self.database.alone(Work::Objects).await
     }
 
     async fn expired(&self, limit: u64) -> Result<Vec<(Scope, Object)>, MemoryError> {

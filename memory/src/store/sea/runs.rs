@@ -35,12 +35,15 @@ impl SeaJournal {
     }
 }
 
-/// Says what the database said.
-fn explain(error: DbErr) -> MemoryError {
-    MemoryError::Storage(format!("the runs of routines can't be read or written: {error}"))
-}
-
 impl Runs {
+    /// Says what the database said.
+    fn explain(&self) -> impl Fn(DbErr) -> MemoryError {
+        move |error| {
+            let error = self.database.explain(&error);
+            MemoryError::Storage(format!("the runs of routines can't be read or written: {error}"))
+        }
+    }
+
     /// Writes a new run.
     ///
     /// # Errors
@@ -62,7 +65,10 @@ impl Runs {
             ended_at: run.ended_at,
         };
         let insert = downtime_run::Entity::insert(row.into_active_model());
-        insert.exec_without_returning(&self.database).await.map_err(explain)?;
+        insert
+            .exec_without_returning(&self.database)
+            .await
+            .map_err(self.explain())?;
         Ok(())
     }
 
@@ -82,7 +88,7 @@ impl Runs {
             .col_expr(Column::UpdatedAt, Expr::value(now))
             .col_expr(Column::EndedAt, Expr::value(run.ended_at))
             .filter(Column::Id.eq(run.id.to_string()));
-        if update.exec(&self.database).await.map_err(explain)?.rows_affected == 0 {
+        if update.exec(&self.database).await.map_err(self.explain())?.rows_affected == 0 {
             return Err(MemoryError::NotFound(format!("the run {} is gone", run.id)));
         }
         Ok(())
@@ -94,7 +100,7 @@ impl Runs {
     /// [`MemoryError::Storage`].
     pub async fn get(&self, team: Option<&str>, id: Uuid) -> Result<Option<Run>, MemoryError> {
         let query = downtime_run::Entity::find_by_id(id.to_string()).filter(seen_by(team));
-        let row = query.one(&self.database).await.map_err(explain)?;
+        let row = query.one(&self.database).await.map_err(self.explain())?;
         row.map(read).transpose()
     }
 
@@ -110,7 +116,7 @@ impl Runs {
         if let Some(before) = before {
             query = query.filter(downtime_run::Column::Id.lt(before.to_string()));
         }
-        let rows = query.all(&self.database).await.map_err(explain)?;
+        let rows = query.all(&self.database).await.map_err(self.explain())?;
         rows.into_iter().map(read).collect()
     }
 
@@ -124,7 +130,7 @@ impl Runs {
         let query = downtime_run::Entity::find()
             .filter(downtime_run::Column::Status.is_in(open))
             .order_by_asc(downtime_run::Column::Id);
-        let rows = query.all(&self.database).await.map_err(explain)?;
+        let rows = query.all(&self.database).await.map_err(self.explain())?;
         rows.into_iter().map(read).collect()
     }
 
@@ -142,7 +148,7 @@ impl Runs {
             .group_by(Column::Team)
             .group_by(Column::User)
             .into_tuple::<(String, String, String, i64)>();
-        let rows = query.all(&self.database).await.map_err(explain)?.into_iter();
+        let rows = query.all(&self.database).await.map_err(self.explain())?.into_iter();
         let some = |text: String| (!text.is_empty()).then_some(text);
         let one = |(routine, team, user, at)| {
             let (team, user) = (some(team), some(user));
@@ -172,7 +178,10 @@ impl Runs {
             rows.push(row.into_active_model());
         }
         let insert = downtime_change::Entity::insert_many::<downtime_change::ActiveModel, _>(rows);
-        insert.exec_without_returning(&self.database).await.map_err(explain)?;
+        insert
+            .exec_without_returning(&self.database)
+            .await
+            .map_err(self.explain())?;
         Ok(())
     }
 
@@ -188,7 +197,7 @@ impl Runs {
             .col_expr(downtime_change::Column::Status, Expr::value(status))
             .filter(downtime_change::Column::Run.eq(run.to_string()))
             .filter(downtime_change::Column::Id.is_in(ids.iter().map(Uuid::to_string)));
-        update.exec(&self.database).await.map_err(explain)?;
+        update.exec(&self.database).await.map_err(self.explain())?;
         Ok(())
     }
 
@@ -204,7 +213,7 @@ impl Runs {
         if let Some(status) = status {
             query = query.filter(downtime_change::Column::Status.eq(status));
         }
-        let rows = query.all(&self.database).await.map_err(explain)?;
+        let rows = query.all(&self.database).await.map_err(self.explain())?;
         let made = |row: downtime_change::Model| {
             Ok(Made {
                 change: Change {
@@ -242,7 +251,7 @@ impl Runs {
         let insert = insert
             .values(values)
             .map_err(|error| MemoryError::Storage(error.to_string()))?;
-        let taken = self.database.execute(insert).await.map_err(explain)?;
+        let taken = self.database.execute(insert).await.map_err(self.explain())?;
         Ok(taken.rows_affected() > 0)
     }
 
@@ -254,7 +263,7 @@ impl Runs {
         let delete = lease::Entity::delete_many()
             .filter(lease::Column::Name.eq(name))
             .filter(lease::Column::Holder.eq(holder));
-        delete.exec(&self.database).await.map_err(explain)?;
+        delete.exec(&self.database).await.map_err(self.explain())?;
         Ok(())
     }
 
@@ -264,7 +273,10 @@ impl Runs {
     /// [`MemoryError::Storage`].
     pub async fn tidy(&self) -> Result<(), MemoryError> {
         let statement = self.database.site().tidy();
-        self.database.execute_unprepared(&statement).await.map_err(explain)?;
+        self.database
+            .execute_unprepared(&statement)
+            .await
+            .map_err(self.explain())?;
         Ok(())
     }
 }
