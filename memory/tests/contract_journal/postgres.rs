@@ -198,9 +198,16 @@ async fn nothing_of_what_was_erased_is_left_in_the_tables() {
     let own = scope("red", "alice");
     journal.erase(&own, true).await.unwrap();
     facts.erase(&own, true).await.unwrap();
-    journal.purge().await.unwrap();
-    connection.execute_unprepared("CHECKPOINT").await.unwrap();
-    assert!(!holds(&folder, b"Heron"));
+    // The server's own housekeeping may hold a snapshot from before for a moment: then it is done again.
+    let begun = Instant::now();
+    loop {
+        journal.purge().await.unwrap();
+        connection.execute_unprepared("CHECKPOINT").await.unwrap();
+        if !holds(&folder, b"Heron") {
+            break;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "it is left");
+    }
     journal.record(turn(&alice(), "still here")).await.unwrap();
 }
 
