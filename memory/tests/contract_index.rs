@@ -12,6 +12,8 @@ use habit_memory::store::shelves::Shelves;
 use habit_memory::{MemoryError, Scope};
 use uuid::Uuid;
 
+#[path = "contract_index/files.rs"]
+mod files;
 #[path = "contract_index/shared.rs"]
 mod shared;
 

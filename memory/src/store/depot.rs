@@ -45,11 +45,10 @@ impl Bucket {
     /// # Errors
     /// [`MemoryError::BadRequest`] if the address names no bucket, or there is no such option.
     pub fn new(url: &str, options: impl IntoIterator<Item = (String, String)>) -> Result<Self, MemoryError> {
-        let bad = |why: String| MemoryError::BadRequest(why);
         let place = url.strip_prefix(SCHEME).map(|place| place.trim_end_matches('/'));
         let fits = |place: &&str| !place.is_empty() && !place.starts_with('/') && !place.contains(['?', '#', '@']);
         let Some(place) = place.filter(fits) else {
-            return Err(bad(format!(
+            return Err(MemoryError::BadRequest(format!(
                 "`{url}` is no place in an object store; write s3://BUCKET or s3://BUCKET/PREFIX"
             )));
         };
@@ -58,7 +57,7 @@ impl Bucket {
         for (name, value) in options {
             let name = name.to_ascii_lowercase();
             if name.parse::<AmazonS3ConfigKey>().is_err() {
-                return Err(bad(format!(
+                return Err(MemoryError::BadRequest(format!(
                     "there is no option `{name}` of an object store; there are endpoint, region, access_key_id, \
                      secret_access_key, session_token, allow_http and others of its client"
                 )));

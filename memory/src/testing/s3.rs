@@ -1,5 +1,8 @@
 //! A bucket of one's own, on the S3 server that `scripts/test-servers` starts.
 
+use futures::TryStreamExt;
+use object_store::aws::AmazonS3Builder;
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
@@ -41,6 +44,22 @@ pub async fn bucket_url() -> String {
     stream.read_to_string(&mut answer).await.unwrap();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     format!("s3://{name}")
+}
+
+/// All that is kept in a bucket of this address: the names and the bytes of its objects.
+pub async fn contents(url: &str) -> Vec<(String, Vec<u8>)> {
+    let mut builder = AmazonS3Builder::new().with_url(url).with_allow_http(true);
+    for (name, value) in options(&server()) {
+        builder = builder.with_config(name.parse().unwrap(), value);
+    }
+    let store = builder.build().unwrap();
+    let objects: Vec<ObjectMeta> = store.list(None).try_collect().await.unwrap();
+    let mut contents = Vec::with_capacity(objects.len());
+    for object in objects {
+        let bytes = store.get(&object.location).await.unwrap().bytes().await.unwrap();
+        contents.push((object.location.to_string(), bytes.to_vec()));
+    }
+    contents
 }
 
 /// An empty bucket.

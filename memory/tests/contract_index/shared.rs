@@ -122,6 +122,35 @@ async fn two_writers_lose_and_double_nothing() {
 }
 
 #[tokio::test]
+async fn what_was_removed_and_purged_leaves_the_object_store() {
+    let url = s3::bucket_url().await;
+    let bucket = Bucket::new(&url, s3::options(&s3::server())).unwrap();
+    let index = open(&bucket).await;
+    let me = scope("red", "ann");
+    let said = |text: &str| entry(of(&me), text, towards(0, 0.0));
+    let (kept, gone) = (said("the lighthouse"), said("the submarine"));
+    index.upsert(vec![kept.clone(), gone.clone()]).await.unwrap();
+    index.optimize().await.unwrap();
+    let told = async |word: &str| {
+        let contents = s3::contents(&url).await;
+        let has = |bytes: &[u8]| bytes.windows(word.len()).any(|bytes| bytes == word.as_bytes());
+        contents.iter().any(|(_, bytes)| has(bytes))
+    };
+    assert!(told(&gone.id.to_string()).await, "or else nothing is tested");
+    let (team, parents) = ("red".to_owned(), vec![gone.id]);
+    index.remove(Removal::Parents { team, parents }).await.unwrap();
+    index.purge().await.unwrap();
+    assert!(told(&kept.id.to_string()).await);
+    for word in [gone.id.to_string().as_str(), "submarin"] {
+        assert!(!told(word).await, "`{word}` is still there");
+    }
+    assert_eq!(
+        found(&index, &me, ask("lighthouse", None, 10)).await,
+        HashSet::from([kept.id])
+    );
+}
+
+#[tokio::test]
 async fn another_embedder_is_refused_in_an_object_store_until_it_is_rebuilt() {
     let bucket = s3::bucket().await;
     let me = scope("red", "ann");
