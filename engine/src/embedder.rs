@@ -99,7 +99,7 @@ fn serve(model: &Bert, pool: &rayon::ThreadPool, mut queue: mpsc::Receiver<Job>)
 fn answer(model: &Bert, pool: &rayon::ThreadPool, jobs: Vec<Job>) {
     let texts: Vec<&EmbedInput> = jobs.iter().flat_map(|job| &job.texts).collect();
     // A panic in the arithmetic must not end the thread: every later request would hang.
-    let result = catch_unwind(AssertUnwindSafe(|| pool.install(|| model.embed(&texts))))
+    let result = catch_unwind(AssertUnwindSafe(|| model.embed(&texts, pool)))
         .unwrap_or_else(|_| Err(EngineError::Unavailable("the embedder panicked on these texts".into())));
     match result {
         Ok(vectors) => {

@@ -2,11 +2,23 @@
 //! a token looks only at those of its own text.
 
 use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
+use wide::f32x8;
 
+use crate::linear::{Linear, Rows, Then};
 use crate::maths;
-use crate::panels::{Linear, Panels, SHARED, Then, WIDTH};
+use crate::panels::{Panels, WIDTH};
+
+/// Tokens that go through the model together, about: their activations stay in the cache, and weights are read once for all.
+/// Passes are shared out among threads whole, so that these need not meet after each product.
+const PASS: usize = 64;
+
+/// Tokens from which on the products of a single pass (a long text) are shared out. A question has fewer: on one thread it
+/// takes 2 ms whatever else the machine does, while threads that meet at each of two dozen products wait for each other where
+/// cores are busy.
+const SHARED: usize = 96;
 
 /// The sizes of a model.
 #[derive(Debug, Clone, Copy)]
@@ -34,6 +46,18 @@ pub struct Encoder {
     layers: Vec<Layer>,
     hidden: usize,
     head: usize,
+    spare: Mutex<Vec<Work>>,
+}
+
+/// The memory that a pass works in, which the next one uses again: fresh memory comes from the kernel, which clears it.
+#[derive(Default)]
+struct Work {
+    x: Panels,
+    given: Rows,
+    asked: Panels,
+    attended: Panels,
+    more: Panels,
+    wide: Panels,
 }
 
 struct Layer {
@@ -106,34 +130,103 @@ impl Encoder {
             layers: (0..shape.layers).map(layer).collect::<Result<_, _>>()?,
             hidden,
             head,
+            spare: Mutex::default(),
         })
     }
 
-    /// The mean of the last layer's tokens, at length 1, for each text. None may be longer than the model's positions.
+    /// Whether [`Encoder::embed`] needs no other thread for these texts.
+    #[must_use]
+    pub fn is_alone(texts: &[&[u32]]) -> bool {
+        let tokens: usize = texts.iter().map(|text| text.len()).sum();
+        tokens <= PASS || (texts.len() == 1 && tokens < SHARED)
+    }
+
+    /// The mean of the last layer's tokens, at length 1, for each text, on the threads of the present pool (see
+    /// [`Encoder::is_alone`]). None may be longer than the model's positions.
     #[must_use]
     pub fn embed(&self, texts: &[&[u32]]) -> Vec<Vec<f32>> {
+        let mut passes = Vec::new();
+        let mut rest = texts;
+        while !rest.is_empty() {
+            let mut tokens = 0;
+            let fits = rest.iter().take_while(|text| {
+                tokens += text.len();
+                tokens <= PASS
+            });
+            let (pass, after) = rest.split_at(fits.count().max(1));
+            passes.push(pass);
+            rest = after;
+        }
+        match passes[..] {
+            [] => Vec::new(),
+            [one] => self.pass(one, one.iter().map(|text| text.len()).sum::<usize>() >= SHARED),
+            _ => passes
+                .into_par_iter()
+                .flat_map_iter(|pass| self.pass(pass, false))
+                .collect(),
+        }
+    }
+
+    /// Some texts, all at once. `shared`: products are shared out among threads.
+    fn pass(&self, texts: &[&[u32]], shared: bool) -> Vec<Vec<f32>> {
         let mut spans = Vec::with_capacity(texts.len());
         let mut rows = 0;
         for text in texts {
             spans.push(rows..rows + text.len());
             rows += text.len();
         }
-        let mut x = self.look_up(texts, rows);
-        self.norm.apply(&mut x);
-        for layer in &self.layers {
-            let attended = self.attend(&layer.attention.apply(&x, Then::Keep), &spans);
-            add(&mut x, &layer.attended.apply(&attended, Then::Keep));
-            layer.attention_norm.apply(&mut x);
-            let wide = layer.widen.apply(&x, Then::Gelu);
-            add(&mut x, &layer.narrow.apply(&wide, Then::Keep));
-            layer.norm.apply(&mut x);
+        let mut work = self.spare().pop().unwrap_or_default();
+        let vectors = self.work(texts, &spans, rows, shared, &mut work);
+        // That of a long text goes.
+        if rows <= SHARED {
+            self.spare().push(work);
         }
-        spans.into_iter().map(|span| pooled(&x, span)).collect()
+        vectors
+    }
+
+    fn spare(&self) -> MutexGuard<'_, Vec<Work>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(
+        &self,
+        texts: &[&[u32]],
+        spans: &[Range<usize>],
+        rows: usize,
+        shared: bool,
+        work: &mut Work,
+    ) -> Vec<Vec<f32>> {
+        let Work {
+            x,
+            given,
+            asked,
+            attended,
+            more,
+            wide,
+        } = work;
+        self.look_up(texts, rows, x);
+        self.norm.apply(x);
+        let mut apply = |linear: &Linear, x: &Panels, then: Then, out: &mut Panels| {
+            given.take(x);
+            linear.apply(given, then, shared, out);
+        };
+        for layer in &self.layers {
+            apply(&layer.attention, x, Then::Keep, asked);
+            self.attend(asked, spans, shared, attended);
+            apply(&layer.attended, attended, Then::Keep, more);
+            add(x, more);
+            layer.attention_norm.apply(x);
+            apply(&layer.widen, x, Then::Gelu, wide);
+            apply(&layer.narrow, wide, Then::Keep, more);
+            add(x, more);
+            layer.norm.apply(x);
+        }
+        spans.iter().map(|span| pooled(x, span.clone())).collect()
     }
 
     /// The first layer's input: word, place and kind of each token.
-    fn look_up(&self, texts: &[&[u32]], rows: usize) -> Panels {
-        let mut x = Panels::zeros(rows, self.hidden);
+    fn look_up(&self, texts: &[&[u32]], rows: usize, x: &mut Panels) {
+        x.resize(rows, self.hidden);
         let tokens = || texts.iter().flat_map(|text| text.iter().enumerate());
         for (number, panel) in x.panels_mut().enumerate() {
             let part = |table: &[f32], row: usize, column: usize| {
@@ -148,71 +241,94 @@ impl Encoder {
                 }
             }
         }
-        x
     }
 
     /// Each token's mean of the values of its text, weighed by how its query meets their keys; head by head.
-    fn attend(&self, asked: &Panels, spans: &[Range<usize>]) -> Panels {
-        let mut out = Panels::zeros(asked.rows, self.hidden);
+    fn attend(&self, asked: &Panels, spans: &[Range<usize>], shared: bool, out: &mut Panels) {
         let panels: Vec<&[[f32; WIDTH]]> = asked.panels().collect();
         let (all, each) = (self.hidden / WIDTH, self.head / WIDTH);
-        let scale = 1.0 / (self.head as f32).sqrt();
-        out.data
-            .par_chunks_exact_mut((asked.rows * self.head).max(1))
-            .enumerate()
-            .with_min_len(if asked.rows < SHARED { all } else { 1 })
-            .for_each(|(number, out)| {
-                let of = |part: usize| &panels[part * all + number * each..][..each];
-                let (queries, keys, values) = (of(0), of(1), of(2));
-                let out = out.as_chunks_mut::<WIDTH>().0;
-                let mut weights = Vec::new();
-                for span in spans {
-                    for row in span.clone() {
-                        weights.clear();
-                        weights.extend(span.clone().map(|other| {
-                            let met = queries.iter().zip(keys).map(|(q, k)| dot(&q[row], &k[other]));
-                            met.sum::<f32>() * scale
-                        }));
-                        soften(&mut weights);
-                        for (panel, values) in values.iter().enumerate() {
-                            let sum = &mut out[panel * asked.rows + row];
-                            for (weight, value) in weights.iter().zip(&values[span.clone()]) {
-                                for column in 0..WIDTH {
-                                    sum[column] = weight.mul_add(value[column], sum[column]);
-                                }
-                            }
-                        }
+        let rows = asked.rows;
+        out.resize(rows, self.hidden);
+        let one = |(number, out): (usize, &mut [f32])| {
+            let of = |part: usize| &panels[part * all + number * each..][..each];
+            let head = Head {
+                queries: of(0),
+                keys: of(1),
+                values: of(2),
+                scale: 1.0 / (self.head as f32).sqrt(),
+            };
+            head.attend(spans, rows, out.as_chunks_mut().0);
+        };
+        let size = (rows * self.head).max(1);
+        if shared {
+            out.data.par_chunks_exact_mut(size).enumerate().for_each(one);
+        } else {
+            out.data.chunks_exact_mut(size).enumerate().for_each(one);
+        }
+    }
+}
+
+/// One head's panels.
+struct Head<'a> {
+    queries: &'a [&'a [[f32; WIDTH]]],
+    keys: &'a [&'a [[f32; WIDTH]]],
+    values: &'a [&'a [[f32; WIDTH]]],
+    scale: f32,
+}
+
+impl Head<'_> {
+    fn attend(&self, spans: &[Range<usize>], rows: usize, out: &mut [[f32; WIDTH]]) {
+        let mut weights = Vec::new();
+        for span in spans {
+            for row in span.clone() {
+                weights.clear();
+                weights.resize(span.len(), 0.0);
+                for (queries, keys) in self.queries.iter().zip(self.keys) {
+                    let query = &queries[row];
+                    for (weight, key) in weights.iter_mut().zip(&keys[span.clone()]) {
+                        *weight += dot(query, key);
                     }
                 }
-            });
-        out
+                soften(&mut weights, self.scale);
+                for (panel, values) in self.values.iter().enumerate() {
+                    let mut sum = [f32x8::ZERO; 2];
+                    for (weight, value) in weights.iter().zip(&values[span.clone()]) {
+                        let (weight, value) = (f32x8::splat(*weight), halves(value));
+                        sum = [weight.mul_add(value[0], sum[0]), weight.mul_add(value[1], sum[1])];
+                    }
+                    out[panel * rows + row] = whole(sum);
+                }
+            }
+        }
     }
 }
 
 impl Norm {
     fn apply(&self, x: &mut Panels) {
-        let columns = self.scale.len() as f32;
-        let mut means = vec![0.0_f32; x.rows];
+        let share = 1.0 / self.scale.len() as f32;
+        // Sums of eight columns each, which are added up at the end.
+        let (mut sums, mut squares) = (vec![f32x8::ZERO; x.rows], vec![f32x8::ZERO; x.rows]);
         for panel in x.panels() {
-            for (mean, values) in means.iter_mut().zip(panel) {
-                *mean += values.iter().sum::<f32>() / columns;
+            for (sum, values) in sums.iter_mut().zip(panel) {
+                let [left, right] = halves(values);
+                *sum += left + right;
             }
         }
-        let mut spreads = vec![0.0_f32; x.rows];
+        let means: Vec<f32x8> = sums.iter().map(|sum| f32x8::splat(sum.reduce_add() * share)).collect();
         for panel in x.panels() {
-            for ((spread, mean), values) in spreads.iter_mut().zip(&means).zip(panel) {
-                *spread += values.iter().map(|value| (value - mean).powi(2)).sum::<f32>() / columns;
+            for ((square, mean), values) in squares.iter_mut().zip(&means).zip(panel) {
+                let [left, right] = halves(values).map(|half| half - *mean);
+                *square = right.mul_add(right, left.mul_add(left, *square));
             }
         }
-        for spread in &mut spreads {
-            *spread = 1.0 / (*spread + self.epsilon).sqrt();
-        }
-        let (scales, shifts) = (self.scale.as_chunks::<WIDTH>().0, self.shift.as_chunks::<WIDTH>().0);
+        let spread = |square: &f32x8| f32x8::splat(1.0 / square.reduce_add().mul_add(share, self.epsilon).sqrt());
+        let spreads: Vec<f32x8> = squares.iter().map(spread).collect();
+        let (scales, shifts) = (self.scale.as_chunks().0, self.shift.as_chunks().0);
         for ((panel, scale), shift) in x.panels_mut().zip(scales).zip(shifts) {
+            let (scale, shift) = (halves(scale), halves(shift));
             for ((values, mean), spread) in panel.iter_mut().zip(&means).zip(&spreads) {
-                for column in 0..WIDTH {
-                    values[column] = ((values[column] - mean) * spread).mul_add(scale[column], shift[column]);
-                }
+                let [left, right] = halves(values).map(|half| (half - *mean) * *spread);
+                *values = whole([left.mul_add(scale[0], shift[0]), right.mul_add(scale[1], shift[1])]);
             }
         }
     }
@@ -224,19 +340,40 @@ fn add(x: &mut Panels, other: &Panels) {
     }
 }
 
-fn dot(a: &[f32; WIDTH], b: &[f32; WIDTH]) -> f32 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
+/// Sixteen values as two registers, and back.
+#[inline]
+fn halves(row: &[f32; WIDTH]) -> [f32x8; 2] {
+    let mut halves = [f32x8::ZERO; 2];
+    for (half, values) in halves.iter_mut().zip(row.as_chunks().0) {
+        *half = f32x8::new(*values);
+    }
+    halves
 }
 
-/// Softmax.
-fn soften(weights: &mut [f32]) {
+#[inline]
+fn whole(halves: [f32x8; 2]) -> [f32; WIDTH] {
+    let mut row = [0.0; WIDTH];
+    for (values, half) in row.as_chunks_mut().0.iter_mut().zip(halves) {
+        *values = half.to_array();
+    }
+    row
+}
+
+#[inline]
+fn dot(a: &[f32; WIDTH], b: &[f32; WIDTH]) -> f32 {
+    let (a, b) = (halves(a), halves(b));
+    a[1].mul_add(b[1], a[0] * b[0]).reduce_add()
+}
+
+/// Softmax, of the weights times this.
+fn soften(weights: &mut [f32], scale: f32) {
     let most = weights.iter().copied().fold(f32::MIN, f32::max);
     for weight in weights.iter_mut() {
-        *weight = maths::exp(*weight - most);
+        *weight = maths::exp((*weight - most) * scale);
     }
-    let sum: f32 = weights.iter().sum();
+    let sum = 1.0 / weights.iter().sum::<f32>();
     for weight in weights {
-        *weight /= sum;
+        *weight *= sum;
     }
 }
 

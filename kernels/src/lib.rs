@@ -6,6 +6,7 @@
 //! turnaround: without vector registers these loops are ten times slower.
 
 pub mod encoder;
+pub mod linear;
 pub mod maths;
 pub mod panels;
 pub mod training;

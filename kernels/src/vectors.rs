@@ -40,17 +40,17 @@ pub fn dot(a: &[i8], b: &[i8]) -> i32 {
 /// threads that are busy with a reply would make it wait.
 const SHARED: usize = 100_000_000;
 
-/// The product of one packed vector with each of many, which lie end to end, in steps of both.
-#[must_use]
-pub fn dots(many: &[i8], one: &[i8]) -> Vec<f32> {
+/// The product of one packed vector with each of many, which lie end to end, in steps of both; as many as `out` has room for.
+pub fn dots(many: &[i8], one: &[i8], out: &mut [f32]) {
     if one.is_empty() {
-        return Vec::new();
+        return;
     }
-    let each = |vector: &[i8]| dot(vector, one) as f32;
+    let each = |(out, vector): (&mut f32, &[i8])| *out = dot(vector, one) as f32;
     if many.len() < SHARED {
-        return many.chunks_exact(one.len()).map(each).collect();
+        return out.iter_mut().zip(many.chunks_exact(one.len())).for_each(each);
     }
-    many.par_chunks_exact(one.len()).with_min_len(2_048).map(each).collect()
+    let many = many.par_chunks_exact(one.len()).with_min_len(2_048);
+    out.par_iter_mut().zip(many).for_each(each);
 }
 
 #[cfg(test)]

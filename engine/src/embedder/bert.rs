@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 use habit_kernels::encoder::{Encoder, Shape};
+use rayon::ThreadPool;
 use rayon::prelude::*;
 use serde::Deserialize;
 use serde_json::Value;
@@ -19,9 +20,6 @@ use crate::{EmbedInput, EngineError};
 
 /// The window of sentence-transformers' MiniLM models, for a directory that doesn't say.
 const MAX_TOKENS: usize = 256;
-/// Tokens that go through the model together, about: more gain nothing, and their activations leave the cache.
-const BATCH: usize = 128;
-
 /// What is read of `config.json`.
 #[derive(Debug, Clone, Deserialize)]
 struct Config {
@@ -179,30 +177,23 @@ impl Bert {
         Arc::clone(&self.words)
     }
 
-    /// The vectors of the texts, in order. Text is cut to what the model was made for, tokens to what it can read.
+    /// The vectors of the texts, in order, worked out by the pool's threads, but for a question by the caller's: to wake
+    /// another thread for one is not worth it. Text is cut to what the model was made for, tokens to what it can read.
     ///
     /// # Errors
     /// [`EngineError::Unavailable`] if the model can't run.
-    pub fn embed(&self, texts: &[&EmbedInput]) -> Result<Vec<Vec<f32>>, EngineError> {
-        let ids = texts
-            .par_iter()
-            .map(|text| self.ids(text))
-            .collect::<Result<Vec<_>, _>>();
+    pub fn embed(&self, texts: &[&EmbedInput], pool: &ThreadPool) -> Result<Vec<Vec<f32>>, EngineError> {
+        let ids = match texts {
+            [one] => self.ids(one).map(|ids| vec![ids]),
+            _ => pool.install(|| texts.par_iter().map(|text| self.ids(text)).collect()),
+        };
         let ids = ids.map_err(|error| EngineError::Unavailable(format!("the embedder failed: {error}")))?;
         let ids: Vec<&[u32]> = ids.iter().map(AsRef::as_ref).collect();
-        let mut vectors = Vec::with_capacity(texts.len());
-        let mut rest = ids.as_slice();
-        while !rest.is_empty() {
-            let mut tokens = 0;
-            let fits = rest.iter().take_while(|text| {
-                tokens += text.len();
-                tokens <= BATCH
-            });
-            let (batch, after) = rest.split_at(fits.count().max(1));
-            vectors.extend(self.model.embed(batch));
-            rest = after;
-        }
-        Ok(vectors)
+        Ok(if Encoder::is_alone(&ids) {
+            self.model.embed(&ids)
+        } else {
+            pool.install(|| self.model.embed(&ids))
+        })
     }
 
     fn ids<'a>(&self, text: &'a EmbedInput) -> tokenizers::Result<Cow<'a, [u32]>> {

@@ -29,7 +29,7 @@ pub(super) fn near<'a>(request: &'a Request, options: &Options) -> Vec<(&'a Earl
         limit: options.candidates,
         around: true,
     };
-    let hits = shelf::search(&[&shelf], None, &query, &Alike::new());
+    let hits = shelf::search(&[&shelf], None, &query, Alike::new);
     let days = dates::named(&request.query, request.asked_at);
     let ranked = rank::rank(&hits, days.as_ref(), &options.turns);
     let near = rank::above_floor(&hits, ranked, &options.floor).into_iter();

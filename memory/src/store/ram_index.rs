@@ -83,7 +83,7 @@ impl Index for RamIndex {
             &shelves,
             within(scope, query.source),
             &query,
-            &shelf::Alike::new(),
+            shelf::Alike::new,
         ))
     }
 

@@ -4,6 +4,7 @@
 //! [`super::shelves`].
 
 use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
 
 use habit_kernels::vectors;
 use uuid::Uuid;
@@ -18,18 +19,33 @@ pub type Alike = HashMap<String, Vec<(String, f32)>>;
 
 pub use search::search;
 
+/// What a word in a neighbour counts beside one in the entry itself.
+const WINDOW: f32 = 0.5;
+
 /// No entry: before the first and after the last of a conversation.
 const NONE: u32 = u32::MAX;
 
 /// Removed entries leave holes; a shelf is packed anew when it has more holes than entries, and at least so many.
 const HOLES: usize = 1_000;
 
+/// Bytes an entry, beside its item: what is apart, and the spare lists of one search.
+const EACH: usize = 18 + 5 * 4;
+
+/// Lists of a number for each entry that are kept for the next search: as many as two searches at once need. Fresh memory
+/// of that size comes from the kernel, which clears it page by page: a third of a search's time.
+const SPARE: usize = 10;
+
 /// The entries of one owner and one context system.
 #[derive(Default)]
 pub struct Shelf {
     items: Vec<Item>,
-    /// What a search reads of each item, apart, because it reads it of many.
+    /// What a search reads of each item, each apart, because it reads it of many.
     spots: Vec<Spot>,
+    /// Neighbours in the session, before and after, or [`NONE`].
+    beside: Vec<[u32; 2]>,
+    /// Words of each text, as BM25 counts them; and with those beside it, as far as they count.
+    lengths: Vec<f32>,
+    windows: Vec<f32>,
     places: HashMap<Uuid, u32>,
     /// The entries of a document; a turn is its own.
     children: HashMap<Uuid, Vec<u32>>,
@@ -48,16 +64,12 @@ pub struct Shelf {
     closed: usize,
     /// Words of all entries together.
     length: u64,
+    spare: Mutex<Vec<Vec<f32>>>,
 }
 
-/// What a search needs of every entry that has one of its words.
+/// Whether an entry may be found.
 #[derive(Clone, Copy)]
 struct Spot {
-    /// Neighbours in the session, or [`NONE`].
-    before: u32,
-    after: u32,
-    /// Words of the text, as BM25 counts them.
-    length: u32,
     live: bool,
     /// Whether it is read from everywhere, not only within one conversation or store.
     open: bool,
@@ -92,7 +104,27 @@ impl Shelf {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let postings: usize = self.terms.values().map(|list| 64 + list.capacity() * 8).sum();
-        self.bytes.capacity() + self.items.len() * (size_of::<Item>() + size_of::<Spot>() + 48) + postings
+        self.bytes.capacity() + self.items.len() * (size_of::<Item>() + EACH + 48) + postings
+    }
+
+    /// A zero for each entry, in memory that was used before if there is some.
+    fn zeros(&self, size: usize) -> Vec<f32> {
+        let mut list = self.spare().pop().unwrap_or_default();
+        list.clear();
+        list.resize(size, 0.0);
+        list
+    }
+
+    /// Keeps the memory of a list for the next search.
+    fn keep(&self, list: Vec<f32>) {
+        let mut spare = self.spare();
+        if spare.len() < SPARE {
+            spare.push(list);
+        }
+    }
+
+    fn spare(&self) -> std::sync::MutexGuard<'_, Vec<Vec<f32>>> {
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds an entry, in place of the one with its id.
@@ -116,12 +148,12 @@ impl Shelf {
             states: entry.states,
         });
         self.spots.push(Spot {
-            before: NONE,
-            after: NONE,
-            length,
             live: true,
             open: entry.owner.conversation.is_none(),
         });
+        self.beside.push([NONE; 2]);
+        self.lengths.push(length as f32);
+        self.windows.push(0.0);
         self.link(place);
         self.places.insert(entry.id, place);
         if entry.parent != entry.id {
@@ -157,27 +189,24 @@ impl Shelf {
         let Some(place) = self.places.remove(&id) else { return };
         let spot = &mut self.spots[place as usize];
         spot.live = false;
-        let Spot {
-            before,
-            after,
-            length,
-            open,
-            ..
-        } = *spot;
+        let open = spot.open;
+        // Words that still lead here lead no further.
+        let [before, after] = std::mem::replace(&mut self.beside[place as usize], [NONE; 2]);
         let (parent, session) = (
             self.items[place as usize].parent,
             self.items[place as usize].session as usize,
         );
         self.live -= 1;
         self.closed -= usize::from(!open);
-        self.length -= u64::from(length);
+        self.length -= self.lengths[place as usize] as u64;
         self.orders[session].1.retain(|other| *other != place);
         if before != NONE {
-            self.spots[before as usize].after = after;
+            self.beside[before as usize][1] = after;
         }
         if after != NONE {
-            self.spots[after as usize].before = before;
+            self.beside[after as usize][0] = before;
         }
+        self.measure([before, after]);
         if let Some(children) = self.children.get_mut(&parent) {
             children.retain(|child| *child != place);
         }
@@ -234,13 +263,22 @@ impl Shelf {
         let before = at.checked_sub(1).map_or(NONE, |at| order[at]);
         let after = order.get(at).copied().unwrap_or(NONE);
         order.insert(at, place);
-        self.spots[place as usize].before = before;
-        self.spots[place as usize].after = after;
+        self.beside[place as usize] = [before, after];
         if before != NONE {
-            self.spots[before as usize].after = place;
+            self.beside[before as usize][1] = place;
         }
         if after != NONE {
-            self.spots[after as usize].before = place;
+            self.beside[after as usize][0] = place;
+        }
+        self.measure([before, place, after]);
+    }
+
+    /// Measures the windows of these places anew.
+    fn measure<const MANY: usize>(&mut self, places: [u32; MANY]) {
+        for place in places.into_iter().filter(|place| *place != NONE) {
+            let length = |place: u32| self.lengths.get(place as usize).copied().unwrap_or_default();
+            let [before, after] = self.beside[place as usize];
+            self.windows[place as usize] = length(place) + WINDOW * (length(before) + length(after));
         }
     }
 
@@ -263,13 +301,13 @@ impl Shelf {
             steps.push(self.steps[old]);
         }
         let moved = |place: u32| if place == NONE { NONE } else { places[place as usize] };
-        let mut spots = self.spots.iter();
-        self.items.retain(|_| spots.next().is_some_and(|spot| spot.live));
+        retain(&mut self.items, &self.spots);
+        retain(&mut self.lengths, &self.spots);
+        retain(&mut self.windows, &self.spots);
+        retain(&mut self.beside, &self.spots);
+        self.beside.iter_mut().for_each(|beside| *beside = beside.map(moved));
         self.spots.retain(|spot| spot.live);
-        for spot in &mut self.spots {
-            spot.before = moved(spot.before);
-            spot.after = moved(spot.after);
-        }
+        self.spare().clear();
         self.places.values_mut().for_each(|place| *place = moved(*place));
         for list in self
             .children
@@ -287,4 +325,10 @@ impl Shelf {
         self.children.retain(|_, list| !list.is_empty());
         (self.bytes, self.steps) = (bytes, steps);
     }
+}
+
+/// Keeps what belongs to live entries.
+fn retain<T>(list: &mut Vec<T>, spots: &[Spot]) {
+    let mut spots = spots.iter();
+    list.retain(|_| spots.next().is_some_and(|spot| spot.live));
 }

@@ -280,10 +280,15 @@ fn read(shelf: &RwLock<Shelf>) -> std::sync::RwLockReadGuard<'_, Shelf> {
 }
 
 /// Searches shelves that are in memory.
-async fn search(shelves: Vec<Arc<RwLock<Shelf>>>, scope: &Scope, query: &Query<'_>, alike: Alike) -> Vec<Hit> {
+async fn search(
+    shelves: Vec<Arc<RwLock<Shelf>>>,
+    scope: &Scope,
+    query: &Query<'_>,
+    lexicon: Option<Arc<Lexicon>>,
+) -> Vec<Hit> {
     let size: usize = shelves.iter().map(|shelf| read(shelf).len()).sum();
     if size <= INLINE {
-        return search_now(&shelves, within(scope, query.source), query, &alike);
+        return search_now(&shelves, within(scope, query.source), query, lexicon.as_deref());
     }
     let inside = within(scope, query.source).map(str::to_owned);
     let parents = query.parents.map(<[Uuid]>::to_vec);
@@ -298,14 +303,20 @@ async fn search(shelves: Vec<Arc<RwLock<Shelf>>>, scope: &Scope, query: &Query<'
             limit,
             around,
         };
-        search_now(&shelves, inside.as_deref(), &query, &alike)
+        search_now(&shelves, inside.as_deref(), &query, lexicon.as_deref())
     });
     work.await.unwrap_or_default()
 }
 
-fn search_now(shelves: &[Arc<RwLock<Shelf>>], inside: Option<&str>, query: &Query<'_>, alike: &Alike) -> Vec<Hit> {
+fn search_now(
+    shelves: &[Arc<RwLock<Shelf>>],
+    inside: Option<&str>,
+    query: &Query<'_>,
+    lexicon: Option<&Lexicon>,
+) -> Vec<Hit> {
     let shelves: Vec<_> = shelves.iter().map(|shelf| read(shelf)).collect();
     let shelves: Vec<&Shelf> = shelves.iter().map(|shelf| &**shelf).collect();
+    let alike = || lexicon.map_or_else(Alike::new, |lexicon| lexicon.alike(query.text));
     shelf::search(&shelves, inside, query, alike)
 }
 
@@ -335,12 +346,11 @@ impl Index for Shelves {
         let (own, team) = tokio::join!(self.shelf(&own), self.shelf(&team));
         match (own, team) {
             (Some(own), Some(team)) => {
-                let lexicon = self.lexicon.as_ref().filter(|_| query.source == SourceKind::Recalled);
-                let alike = match lexicon {
-                    Some(lexicon) => lexicon.alike(query.text).await,
-                    None => Alike::new(),
-                };
-                Ok(search(vec![own, team], scope, &query, alike).await)
+                let lexicon = self.lexicon.clone().filter(|_| query.source == SourceKind::Recalled);
+                if let Some(lexicon) = &lexicon {
+                    lexicon.meet(query.text).await;
+                }
+                Ok(search(vec![own, team], scope, &query, lexicon).await)
             }
             _ => self.inner.search(scope, query).await,
         }

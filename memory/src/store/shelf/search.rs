@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use habit_kernels::vectors;
 use uuid::Uuid;
 
-use super::{Alike, NONE, Shelf};
+use super::{Alike, NONE, Shelf, WINDOW};
 use crate::index::{Hit, Query};
 use crate::rank::words;
 
@@ -14,61 +14,132 @@ use crate::rank::words;
 const K1: f32 = 0.9;
 const B: f32 = 0.75;
 
-/// What a word in a neighbour counts beside one in the entry itself.
-const WINDOW: f32 = 0.5;
-
 /// A word that is in more than one entry in so many is common.
 const COMMON: usize = 16;
+
+/// Values that are looked at together: most lists of so many have none that is wanted.
+const TOGETHER: usize = 64;
 
 /// Words alike that are looked for beside each of the question's.
 const ALIKE: usize = 8;
 
+/// Entries from which on vectors are compared by a thread of its own, beside the look at words: less is done before a
+/// thread is there.
+const APART: usize = 20_000;
+
 /// The candidates of a query among all entries of these shelves that may be read `within` a conversation or store: the best by
-/// words (and by those that are `alike`) and the best by meaning, each once, unordered. Words are rare or common by all shelves together.
+/// words (and by those that are `alike`) and the best by meaning, each once, unordered. Words are rare or common by all shelves
+/// together.
 #[must_use]
-pub fn search(shelves: &[&Shelf], within: Option<&str>, query: &Query<'_>, alike: &Alike) -> Vec<Hit> {
+pub fn search(shelves: &[&Shelf], within: Option<&str>, query: &Query<'_>, alike: impl FnOnce() -> Alike) -> Vec<Hit> {
     if query.limit == 0 {
         return Vec::new();
     }
-    let asked = Asked::of(shelves, query, alike);
-    let mut legs: Vec<Legs<'_>> = shelves
-        .iter()
-        .map(|shelf| Legs::of(shelf, within, query, &asked))
-        .collect();
+    let vector = query.vector.map(vectors::pack);
+    let mut cosines: Vec<Vec<f32>> = match &vector {
+        Some(_) => shelves.iter().map(|shelf| shelf.zeros(shelf.items.len())).collect(),
+        None => vec![Vec::new(); shelves.len()],
+    };
+    let mut compare = || {
+        for (shelf, cosines) in shelves.iter().zip(&mut cosines) {
+            if let Some(vector) = &vector {
+                shelf.compare(vector, cosines);
+            }
+        }
+    };
+    let words = || {
+        let asked = Asked::of(shelves, query, &alike());
+        let legs = shelves.iter().map(|shelf| Legs::of(shelf, within, query, &asked));
+        let legs: Vec<Legs<'_>> = legs.collect();
+        (asked, legs)
+    };
+    let size: usize = shelves.iter().map(|shelf| shelf.items.len()).sum();
+    let (asked, mut legs) = if vector.is_some() && size >= APART {
+        beside(&mut compare, words)
+    } else {
+        compare();
+        words()
+    };
     let mut hits = Vec::new();
-    let words = cut(
-        legs.iter()
-            .flat_map(|leg| leg.words.iter().copied().filter(|score| *score > 0.0)),
-        query.limit,
-    );
-    let meaning = cut(legs.iter().flat_map(|leg| leg.readable_cosines()), query.limit);
-    for leg in &mut legs {
+    let mut words = Best::new(query.limit, 0.0);
+    let mut meaning = Best::new(query.limit, f32::MIN);
+    for (leg, cosines) in legs.iter_mut().zip(cosines) {
+        leg.cosines = cosines;
+        words.take(&leg.words);
+        leg.take_cosines(&mut meaning);
+    }
+    let (words, meaning) = (words.least(), meaning.least());
+    for leg in &legs {
         leg.collect(words, meaning, &asked, &mut hits);
     }
+    legs.into_iter().for_each(Legs::keep);
     // Ties at the cut could give more than was asked for; which of them go must not depend on their order.
     hits
 }
 
-/// The value of which `limit` ones are at least as great.
-fn cut(values: impl Iterator<Item = f32>, limit: usize) -> f32 {
-    let mut best: Vec<f32> = Vec::with_capacity(2 * limit);
-    let mut least = f32::MIN;
-    for value in values {
-        if value <= least {
-            continue;
+/// Does one on a thread of its own and the other meanwhile on this one. Not on those of a pool, which may be computing a
+/// reply for a long time: the kernel gives a new thread its share at once.
+fn beside<T>(there: &mut (impl FnMut() + Send), here: impl FnOnce() -> T) -> T {
+    let (done, given) = std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("habit-search".to_owned());
+        let thread = thread.spawn_scoped(scope, &mut *there);
+        let given = here();
+        (thread.is_ok_and(|thread| thread.join().is_ok()), given)
+    });
+    if !done {
+        there();
+    }
+    given
+}
+
+/// Finds the value of which `limit` ones are at least as great, of those above a first one.
+struct Best {
+    limit: usize,
+    best: Vec<f32>,
+    least: f32,
+}
+
+impl Best {
+    fn new(limit: usize, above: f32) -> Self {
+        Self {
+            limit,
+            best: Vec::with_capacity(2 * limit),
+            least: above,
         }
-        best.push(value);
+    }
+
+    fn take(&mut self, values: &[f32]) {
+        for values in values.chunks(TOGETHER) {
+            if any(values, |value| value > self.least) {
+                values.iter().for_each(|value| self.take_one(*value));
+            }
+        }
+    }
+
+    fn take_one(&mut self, value: f32) {
+        if value <= self.least {
+            return;
+        }
+        self.best.push(value);
         // Twice as many as are wanted, then the better half of them: most values are only looked at.
-        if best.len() == 2 * limit {
-            least = nth(&mut best, limit);
-            best.truncate(limit);
+        if self.best.len() == 2 * self.limit {
+            self.least = nth(&mut self.best, self.limit);
+            self.best.truncate(self.limit);
         }
     }
-    match best.len() {
-        few if few < limit => f32::MIN,
-        enough if enough == limit => least,
-        _ => nth(&mut best, limit),
+
+    /// The value; the least of all where there are fewer.
+    fn least(mut self) -> f32 {
+        match self.best.len() {
+            few if few < self.limit => f32::MIN,
+            _ => nth(&mut self.best, self.limit),
+        }
     }
+}
+
+/// Whether there is one: counted, so that many are looked at at once.
+fn any(values: &[f32], is: impl Fn(f32) -> bool) -> bool {
+    values.iter().filter(|value| is(**value)).count() > 0
 }
 
 /// The least of the `limit` greatest, which come first then.
@@ -82,7 +153,6 @@ struct Asked {
     terms: Vec<Term>,
     /// The one speaker who is named, if any: then what they said counts more than what was said to them.
     speaker: Option<String>,
-    vector: Option<(Vec<i8>, f32)>,
     /// Words of an entry with its window, in the mean.
     length: f32,
     /// The sum of the terms' rarity.
@@ -150,7 +220,6 @@ impl Asked {
             } else {
                 None
             },
-            vector: query.vector.map(vectors::pack),
             length: (mean * (1.0 + neighbours)).max(1.0),
             around,
         }
@@ -167,86 +236,84 @@ struct Legs<'a> {
     words: Vec<f32>,
     /// The sum of the rarity of those terms that the entry itself has.
     overlap: Vec<f32>,
-    /// Empty where there is no vector.
+    /// Empty where there is no vector, and until they are known.
     cosines: Vec<f32>,
 }
 
 impl<'a> Legs<'a> {
     fn of(shelf: &'a Shelf, within: Option<&'a str>, query: &Query<'_>, asked: &Asked) -> Self {
+        let size = shelf.items.len();
         let mut legs = Self {
             shelf,
             within,
             parents: query.parents.map(|parents| parents.iter().copied().collect()),
-            words: vec![0.0; shelf.items.len()],
-            overlap: vec![0.0; shelf.items.len()],
+            words: shelf.zeros(size),
+            overlap: shelf.zeros(size),
             cosines: Vec::new(),
         };
         legs.score_words(asked);
-        if let (Some((vector, step)), Some(_)) = (&asked.vector, query.vector) {
-            legs.cosines = vectors::dots(&shelf.bytes, vector);
-            for (cosine, own) in legs.cosines.iter_mut().zip(&shelf.steps) {
-                *cosine *= own * step;
-            }
-        }
         legs
     }
 
     fn score_words(&mut self, asked: &Asked) {
-        let size = self.shelf.items.len();
-        let norms: Vec<f32> = (0..size).map(|place| self.norm(place, asked)).collect();
-        let mut counts = vec![0.0_f32; size];
+        let shelf = self.shelf;
+        let size = shelf.items.len();
+        // What an entry's length makes of BM25's denominator.
+        let lengths = if asked.around { &shelf.windows } else { &shelf.lengths };
+        let norm = |length: f32| (K1 * B / asked.length).mul_add(length, K1 * (1.0 - B));
+        // One more, for the neighbours that are not there.
+        let mut counts = shelf.zeros(size + 1);
         // A word and those alike are one: of them, the one that scores best counts.
-        let mut best = vec![0.0_f32; size];
-        let (mut touched, mut scored) = (Vec::new(), Vec::new());
+        let mut best = shelf.zeros(size);
         for term in &asked.terms {
             let mut everywhere = false;
             for (number, (stem, weight)) in term.stems.iter().enumerate() {
-                let Some(postings) = self.shelf.terms.get(stem.as_str()) else {
-                    continue;
-                };
+                let postings = shelf.postings(stem);
                 if number == 0 {
                     for (place, _) in postings {
                         self.overlap[*place as usize] += term.rarity;
                     }
                 }
-                let score = |count: f32, norm: f32| weight * count * (K1 + 1.0) / (count + norm);
+                for &(place, count) in postings {
+                    let count = f32::from(count);
+                    counts[place as usize] += count;
+                    if asked.around {
+                        for beside in shelf.beside[place as usize] {
+                            counts[(beside as usize).min(size)] += WINDOW * count;
+                        }
+                    }
+                }
+                let score = |count: f32, length: f32| weight * (K1 + 1.0) * count / (count + norm(length));
                 if postings.len() * COMMON > size {
                     // To go through all in a row is quicker than to jump to most.
                     everywhere = true;
-                    self.count(postings, asked.around, |place, count| counts[place as usize] += count);
-                    for ((count, best), norm) in counts.iter_mut().zip(&mut best).zip(&norms) {
-                        *best = best.max(score(*count, *norm));
+                    for ((count, best), length) in counts.iter_mut().zip(&mut best).zip(lengths) {
+                        let score = score(*count, *length);
+                        *best = if score > *best { score } else { *best };
                         *count = 0.0;
                     }
-                    continue;
-                }
-                self.count(postings, asked.around, |place, count| {
-                    let sum = &mut counts[place as usize];
-                    if *sum == 0.0 {
-                        touched.push(place);
-                    }
-                    *sum += count;
-                });
-                for place in touched.drain(..) {
-                    let count = std::mem::take(&mut counts[place as usize]);
-                    let most = &mut best[place as usize];
-                    if *most == 0.0 {
-                        scored.push(place);
-                    }
-                    *most = most.max(score(count, norms[place as usize]));
+                } else {
+                    shelf.each(postings, asked.around, |place| {
+                        let count = std::mem::take(&mut counts[place]);
+                        best[place] = best[place].max(score(count, lengths[place]));
+                    });
                 }
             }
             if everywhere {
-                scored.clear();
                 for (words, best) in self.words.iter_mut().zip(&mut best) {
                     *words += std::mem::take(best);
                 }
-            }
-            for place in scored.drain(..) {
-                self.words[place as usize] += std::mem::take(&mut best[place as usize]);
+            } else {
+                for (stem, _) in &term.stems {
+                    shelf.each(shelf.postings(stem), asked.around, |place| {
+                        self.words[place] += std::mem::take(&mut best[place]);
+                    });
+                }
             }
         }
-        if self.shelf.closed > 0 || self.parents.is_some() {
+        shelf.keep(counts);
+        shelf.keep(best);
+        if !self.all_readable() {
             for place in 0..size {
                 if !self.readable(place as u32) {
                     self.words[place] = 0.0;
@@ -255,40 +322,9 @@ impl<'a> Legs<'a> {
         }
     }
 
-    /// Gives how often a stem is in each entry and, for less, beside it.
-    fn count(&self, postings: &[(u32, u16)], around: bool, mut add: impl FnMut(u32, f32)) {
-        for &(place, count) in postings {
-            let spot = &self.shelf.spots[place as usize];
-            if !spot.live {
-                continue;
-            }
-            add(place, f32::from(count));
-            if around {
-                for neighbour in [spot.before, spot.after].into_iter().filter(|place| *place != NONE) {
-                    add(neighbour, WINDOW * f32::from(count));
-                }
-            }
-        }
-    }
-
-    /// What an entry's length makes of BM25's denominator.
-    fn norm(&self, place: usize, asked: &Asked) -> f32 {
-        let length = self.window_length(place as u32, asked.around) / asked.length;
-        K1 * (1.0 - B + B * length)
-    }
-
-    fn window_length(&self, place: u32, around: bool) -> f32 {
-        let spot = &self.shelf.spots[place as usize];
-        let of = |place: u32| {
-            let spot = self.shelf.spots.get(place as usize);
-            spot.map_or(0.0, |spot| spot.length as f32)
-        };
-        let beside = if around {
-            WINDOW * (of(spot.before) + of(spot.after))
-        } else {
-            0.0
-        };
-        spot.length as f32 + beside
+    /// Whether nothing is closed to who asks, and nothing was removed.
+    fn all_readable(&self) -> bool {
+        self.shelf.closed == 0 && self.shelf.live == self.shelf.items.len() && self.parents.is_none()
     }
 
     fn readable(&self, place: u32) -> bool {
@@ -305,23 +341,54 @@ impl<'a> Legs<'a> {
                 .is_none_or(|parents| parents.contains(&item.parent))
     }
 
-    fn readable_cosines(&self) -> impl Iterator<Item = f32> {
-        let all = self.cosines.iter().enumerate();
-        all.filter(|(place, _)| self.readable(*place as u32))
-            .map(|(_, cosine)| *cosine)
+    fn take_cosines(&self, best: &mut Best) {
+        if self.all_readable() {
+            return best.take(&self.cosines);
+        }
+        for (place, cosine) in self.cosines.iter().enumerate() {
+            if *cosine > best.least && self.readable(place as u32) {
+                best.take_one(*cosine);
+            }
+        }
+    }
+
+    /// Keeps the memory.
+    fn keep(self) {
+        for list in [self.words, self.overlap, self.cosines] {
+            if list.capacity() > 0 {
+                self.shelf.keep(list);
+            }
+        }
+    }
+
+    /// The places that are among the best of either leg.
+    fn places(&self, words: f32, meaning: f32) -> Vec<usize> {
+        let words = words.max(f32::MIN_POSITIVE);
+        let mut places = Vec::new();
+        for start in (0..self.words.len()).step_by(TOGETHER) {
+            let part = start..self.words.len().min(start + TOGETHER);
+            let (by_words, by_meaning) = (
+                &self.words[part.clone()],
+                self.cosines.get(part.clone()).unwrap_or_default(),
+            );
+            if any(by_words, |score| score >= words) || any(by_meaning, |cosine| cosine >= meaning) {
+                places.extend(part.filter(|place| {
+                    let near = self.cosines.get(*place).is_some_and(|cosine| *cosine >= meaning);
+                    (self.words[*place] >= words || near) && self.readable(*place as u32)
+                }));
+            }
+        }
+        places
     }
 
     /// Those that are among the best of either leg.
-    fn collect(&mut self, words: f32, meaning: f32, asked: &Asked, hits: &mut Vec<Hit>) {
+    fn collect(&self, words: f32, meaning: f32, asked: &Asked, hits: &mut Vec<Hit>) {
         let shelf = self.shelf;
         let mut sessions: HashMap<u32, (f32, f32)> = HashMap::new();
-        for (place, item) in shelf.items.iter().enumerate() {
+        for place in self.places(words, meaning) {
+            let item = &shelf.items[place];
             let cosine = self.cosines.get(place).copied();
-            let by_words = self.words[place] > 0.0 && self.words[place] >= words;
-            if !(by_words || cosine.is_some_and(|cosine| cosine >= meaning)) || !self.readable(place as u32) {
-                continue;
-            }
-            let spot = &shelf.spots[place];
+            let [before, after] = shelf.beside[place];
             let (session_words, session_meaning) = *sessions
                 .entry(item.session)
                 .or_insert_with(|| self.session(item.session));
@@ -337,7 +404,7 @@ impl<'a> Legs<'a> {
                 } else {
                     0.0
                 },
-                around: cosine.map(|_| f32::midpoint(cosine_at(spot.before), cosine_at(spot.after))),
+                around: cosine.map(|_| f32::midpoint(cosine_at(before), cosine_at(after))),
                 session_words: Some(session_words),
                 session_meaning: cosine.map(|_| session_meaning),
                 words: item.words,
@@ -358,27 +425,56 @@ impl<'a> Legs<'a> {
     /// one near turn doesn't make a session about it.
     fn session(&self, session: u32) -> (f32, f32) {
         let order = &self.shelf.orders[session as usize].1;
-        let mean = |value: &dyn Fn(u32) -> f32| {
-            let mut best = [0.0_f32; 3];
-            for place in order.iter().filter(|place| self.readable(**place)) {
-                let value = value(*place);
-                if value > best[2] {
-                    best[2] = value;
-                    best.sort_by(|a, b| b.total_cmp(a));
-                }
-            }
-            best.iter().sum::<f32>() / 3.0
-        };
-        (
-            mean(&|place| self.words[place as usize]),
-            mean(&|place| self.cosines.get(place as usize).copied().unwrap_or_default()),
-        )
+        let (mut words, mut meaning) = ([0.0_f32; 3], [0.0_f32; 3]);
+        for place in order.iter().filter(|place| self.readable(**place)) {
+            insert(&mut words, self.words[*place as usize]);
+            insert(
+                &mut meaning,
+                self.cosines.get(*place as usize).copied().unwrap_or_default(),
+            );
+        }
+        (words.iter().sum::<f32>() / 3.0, meaning.iter().sum::<f32>() / 3.0)
+    }
+}
+
+/// Puts a value among the three best, if it is one of them.
+fn insert(best: &mut [f32; 3], value: f32) {
+    if value > best[2] {
+        best[2] = value;
+        best.sort_unstable_by(|a, b| b.total_cmp(a));
     }
 }
 
 impl Shelf {
+    /// The cosines of all entries with a packed vector.
+    fn compare(&self, (vector, step): &(Vec<i8>, f32), cosines: &mut [f32]) {
+        vectors::dots(&self.bytes, vector, cosines);
+        for (cosine, own) in cosines.iter_mut().zip(&self.steps) {
+            *cosine *= own * step;
+        }
+    }
+
+    /// The entries that have a stem, and how often.
+    fn postings(&self, stem: &str) -> &[(u32, u16)] {
+        self.terms.get(stem).map_or(&[], Vec::as_slice)
+    }
+
+    /// Gives the places of these entries and, if wanted, of those beside them; a place may come again.
+    fn each(&self, postings: &[(u32, u16)], around: bool, mut give: impl FnMut(usize)) {
+        for (place, _) in postings {
+            let place = *place as usize;
+            give(place);
+            if around {
+                let beside = self.beside[place].into_iter();
+                beside
+                    .filter(|place| *place != NONE)
+                    .for_each(|place| give(place as usize));
+            }
+        }
+    }
+
     /// Entries that have a stem; removed ones may still be counted for a while.
     fn having(&self, stem: &str) -> usize {
-        self.terms.get(stem).map_or(0, Vec::len)
+        self.postings(stem).len()
     }
 }

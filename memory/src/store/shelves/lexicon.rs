@@ -27,6 +27,9 @@ const ALIKE: f32 = 0.6;
 /// What a word that is alike counts beside the word itself, times their cosine.
 const WORTH: f32 = 0.7;
 
+/// Vectors of words that are compared together: about what the nearest cache holds beside all else.
+const TOGETHER: usize = 64;
+
 /// Words alike that are kept for a word.
 const KEPT: usize = 24;
 
@@ -88,21 +91,19 @@ impl Lexicon {
         }
     }
 
-    /// The words alike of a question's words.
-    pub async fn alike(&self, question: &str) -> Alike {
+    /// Learns a few words of a question, if they are new.
+    pub async fn meet(&self, question: &str) {
         let mut new = self.known().new_words(&[question]);
         new.truncate(WHILE_ASKED);
         if !new.is_empty() {
             self.take(&new).await;
         }
-        let mut known = self.known();
-        let stems = words::content(question).into_iter();
-        stems
-            .filter_map(|stem| {
-                let alike = known.alike(&stem);
-                (!alike.is_empty()).then_some((stem, alike))
-            })
-            .collect()
+    }
+
+    /// The words alike of a question's words, of those that are known.
+    #[must_use]
+    pub fn alike(&self, question: &str) -> Alike {
+        self.known().alike(words::content(question))
     }
 }
 
@@ -134,31 +135,58 @@ impl Known {
         self.steps.push(step);
     }
 
-    fn alike(&mut self, stem: &str) -> Vec<(String, f32)> {
-        let Some(&own) = self.places.get(stem) else {
-            return Vec::new();
-        };
-        let dimensions = self.bytes.len() / self.stems.len();
-        let (mut seen, mut near) = self.near.remove(stem).unwrap_or_default();
-        // Only those that were learnt since the last time.
-        let vector = &self.bytes[own * dimensions..][..dimensions];
-        let products = vectors::dots(&self.bytes[seen * dimensions..], vector);
-        for (product, place) in products.into_iter().zip(seen..) {
-            let cosine = product * self.steps[place] * self.steps[own];
-            if cosine >= ALIKE && place != own {
-                near.push((place, cosine));
+    fn alike(&mut self, stems: Vec<String>) -> Alike {
+        let mut asked: Vec<Near> = stems.into_iter().filter_map(|stem| self.take_near(stem)).collect();
+        let all = self.stems.len();
+        let dimensions = self.bytes.len() / all.max(1);
+        // Only those that were learnt since the last time; a part of the vectors for all words at once, which is then in the
+        // cache.
+        let first = asked.iter().map(|near| near.seen).min().unwrap_or(all);
+        let mut products = [0.0; TOGETHER];
+        for start in (first..all).step_by(TOGETHER) {
+            let end = all.min(start + TOGETHER);
+            for near in &mut asked {
+                let from = near.seen.clamp(start, end);
+                let vector = &self.bytes[near.own * dimensions..][..dimensions];
+                let products = &mut products[..end - from];
+                vectors::dots(&self.bytes[from * dimensions..end * dimensions], vector, products);
+                for (product, place) in products.iter().zip(from..) {
+                    let cosine = product * self.steps[place] * self.steps[near.own];
+                    if cosine >= ALIKE && place != near.own {
+                        near.words.push((place, cosine));
+                    }
+                }
             }
         }
-        seen = self.stems.len();
-        near.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
-        near.truncate(KEPT);
-        let named = near
-            .iter()
-            .map(|(place, cosine)| (self.stems[*place].clone(), WORTH * cosine));
-        let named = named.collect();
-        self.near.insert(stem.to_owned(), (seen, near));
-        named
+        let mut alike = Alike::new();
+        for Near { stem, mut words, .. } in asked {
+            words.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+            words.truncate(KEPT);
+            if !words.is_empty() {
+                let named = words
+                    .iter()
+                    .map(|(place, cosine)| (self.stems[*place].clone(), WORTH * cosine));
+                alike.insert(stem.clone(), named.collect());
+            }
+            self.near.insert(stem, (all, words));
+        }
+        alike
     }
+
+    /// What is known of a stem so far; `None` if it was never met.
+    fn take_near(&mut self, stem: String) -> Option<Near> {
+        let own = *self.places.get(&stem)?;
+        let (seen, words) = self.near.remove(&stem).unwrap_or_default();
+        Some(Near { stem, own, seen, words })
+    }
+}
+
+/// A stem, and those alike among the words that were looked at.
+struct Near {
+    stem: String,
+    own: usize,
+    seen: usize,
+    words: Vec<(usize, f32)>,
 }
 
 #[cfg(test)]
@@ -192,18 +220,23 @@ mod tests {
         }
     }
 
+    async fn alike(lexicon: &Lexicon, question: &str) -> Alike {
+        lexicon.meet(question).await;
+        lexicon.alike(question)
+    }
+
     #[tokio::test]
     async fn learns_what_is_met_and_finds_what_was_learnt_later() {
         let lexicon = Lexicon::new(Arc::new(ByLetter));
         lexicon.learn(&["Two cats, and a 4-legged dog; is it my cat?"]).await;
-        let alike = lexicon.alike("Is there a camel?").await;
+        let alike = alike(&lexicon, "Is there a camel?").await;
         assert_eq!(
             alike["camel"].iter().map(|(stem, _)| stem.as_str()).collect::<Vec<_>>(),
             ["cat"]
         );
         assert!(alike["camel"][0].1 < 0.71, "worth less than the word itself");
         lexicon.learn(&["cows, camels and donkeys"]).await;
-        let alike = lexicon.alike("Is there a camel, or 42?").await;
+        let alike = alike(&lexicon, "Is there a camel, or 42?").await;
         assert_eq!(
             alike["camel"].iter().map(|(stem, _)| stem.as_str()).collect::<Vec<_>>(),
             ["cat", "cow"]
