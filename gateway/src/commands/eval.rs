@@ -223,6 +223,8 @@ async fn index(memory: &MemoryParts, turns: u64) -> anyhow::Result<()> {
         tokio::time::sleep(POLL).await;
     }
     bar.finish_and_clear();
+    // And what is learnt of them in the background.
+    memory.index.hold().await?;
     Ok(())
 }
 

@@ -332,3 +332,6 @@ fn retain<T>(list: &mut Vec<T>, spots: &[Spot]) {
     let mut spots = spots.iter();
     list.retain(|_| spots.next().is_some_and(|spot| spot.live));
 }
+
+#[cfg(test)]
+mod tests;

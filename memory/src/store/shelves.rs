@@ -47,7 +47,7 @@ const READ_AGAIN: Duration = Duration::from_secs(10);
 pub struct Shelves {
     inner: Arc<dyn Index>,
     shared: Arc<Shared>,
-    /// Fillings under way; they end with the index.
+    /// Fillings under way, and learning; they end with the index.
     filling: Mutex<JoinSet<()>>,
     /// How much memory all shelves may take together.
     budget: usize,
@@ -222,13 +222,15 @@ impl Shelves {
         lock(&self.known).sections.extend(sections);
     }
 
-    /// Learns the words of those entries that are turns.
-    async fn learn(&self, entries: &[Entry]) {
-        if let Some(lexicon) = &self.lexicon {
-            let turns = entries.iter().filter(|entry| entry.source == SourceKind::Recalled);
-            lexicon
-                .learn(&turns.map(|entry| entry.text.as_str()).collect::<Vec<_>>())
-                .await;
+    /// Has the words of those entries that are turns learnt, in the background: new ones are most of the work where much is
+    /// new, and a search does without.
+    fn learn(&self, entries: &[Entry]) {
+        let Some(lexicon) = &self.lexicon else { return };
+        let turns = entries.iter().filter(|entry| entry.source == SourceKind::Recalled);
+        let texts: Vec<&str> = turns.map(|entry| entry.text.as_str()).collect();
+        if lexicon.note(&texts) {
+            let lexicon = Arc::clone(lexicon);
+            lock(&self.filling).spawn(async move { lexicon.work().await });
         }
     }
 
@@ -327,7 +329,7 @@ impl Index for Shelves {
             return Ok(());
         }
         self.know(&entries);
-        self.learn(&entries).await;
+        self.learn(&entries);
         let ids = entries.iter().map(|entry| entry.id).collect();
         {
             let _order = self.order.lock().await;
@@ -405,6 +407,9 @@ impl Index for Shelves {
         }
         for cell in cells {
             drop(cell.learnt.subscribe().wait_for(|learnt| *learnt).await);
+        }
+        if let Some(lexicon) = &self.lexicon {
+            lexicon.learnt().await;
         }
         Ok(())
     }

@@ -86,7 +86,7 @@ impl Shelves {
         let _order = self.order.lock().await;
         let entries = self.inner.named(&names).await?;
         self.know(&entries);
-        self.learn(&entries).await;
+        self.learn(&entries);
         match names {
             // What was written and is gone again.
             Named::Entries(ids) => {

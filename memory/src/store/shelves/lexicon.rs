@@ -2,11 +2,12 @@
 //! words of what is recalled and of what is asked, is shared by all shelves, and lives in memory only: a word that was said
 //! must not outlive on the disk what it was said in.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use habit_engine::Embedder;
 use habit_kernels::vectors;
+use tokio::sync::watch;
 
 use crate::rank::words;
 use crate::store::shelf::Alike;
@@ -40,6 +41,16 @@ const LETTERS: std::ops::RangeInclusive<usize> = 3..=20;
 pub struct Lexicon {
     embedder: Arc<dyn Embedder>,
     known: Mutex<Known>,
+    noted: Mutex<Noted>,
+    idle: watch::Sender<bool>,
+}
+
+/// Words that wait for being learnt.
+#[derive(Default)]
+struct Noted {
+    words: VecDeque<(String, String)>,
+    stems: HashSet<String>,
+    at_work: bool,
 }
 
 #[derive(Default)]
@@ -59,6 +70,8 @@ impl Lexicon {
         Self {
             embedder,
             known: Mutex::default(),
+            noted: Mutex::default(),
+            idle: watch::Sender::new(true),
         }
     }
 
@@ -66,18 +79,65 @@ impl Lexicon {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn noted(&self) -> MutexGuard<'_, Noted> {
+        self.noted.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Learns the words of these texts. Words that can't be embedded now are met again another time.
     pub async fn learn(&self, texts: &[&str]) {
-        let new = {
-            let known = self.known();
-            let room = MOST.saturating_sub(known.stems.len());
-            let mut new = known.new_words(texts);
-            new.truncate(room);
-            new
-        };
-        for batch in new.chunks(BATCH) {
-            self.take(batch).await;
+        if self.note(texts) {
+            self.work().await;
+        } else {
+            self.learnt().await;
         }
+    }
+
+    /// Notes the new words of these texts; true if somebody has to call [`Lexicon::work`] for them.
+    #[must_use]
+    pub fn note(&self, texts: &[&str]) -> bool {
+        let (new, known) = {
+            let known = self.known();
+            (known.new_words(texts), known.stems.len())
+        };
+        let mut noted = self.noted();
+        for (stem, form) in new {
+            let room = known + noted.words.len() < MOST;
+            if room && noted.stems.insert(stem.clone()) {
+                noted.words.push_back((stem, form));
+            }
+        }
+        let wanted = !noted.words.is_empty() && !noted.at_work;
+        if wanted {
+            noted.at_work = true;
+            self.idle.send_replace(false);
+        }
+        wanted
+    }
+
+    /// Learns what is noted, a few words at a time, until nothing is left. To be run to its end.
+    pub async fn work(&self) {
+        loop {
+            let batch: Vec<(String, String)> = {
+                let mut noted = self.noted();
+                let few = noted.words.len().min(BATCH);
+                noted.words.drain(..few).collect()
+            };
+            self.take(&batch).await;
+            let mut noted = self.noted();
+            for (stem, _) in &batch {
+                noted.stems.remove(stem);
+            }
+            if noted.words.is_empty() {
+                noted.at_work = false;
+                self.idle.send_replace(true);
+                return;
+            }
+        }
+    }
+
+    /// Waits until all that is noted was learnt.
+    pub async fn learnt(&self) {
+        drop(self.idle.subscribe().wait_for(|idle| *idle).await);
     }
 
     async fn take(&self, new: &[(String, String)]) {
