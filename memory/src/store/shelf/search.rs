@@ -7,7 +7,12 @@ use uuid::Uuid;
 
 use super::{Alike, NONE, Shelf, WINDOW};
 use crate::index::{Hit, Query};
-use crate::rank::words;
+
+mod asked;
+mod best;
+
+use asked::Asked;
+use best::{Best, TOGETHER, any};
 
 /// BM25's constants (Robertson and Zaragoza, 2009, give 0.75 for the weight of the length and 1.2 to 2 for the saturation of
 /// repeated words). Turns are short: a second mention tells little, so that the saturation is lower.
@@ -16,12 +21,6 @@ const B: f32 = 0.75;
 
 /// A word that is in more than one entry in so many is common.
 const COMMON: usize = 16;
-
-/// Values that are looked at together: most lists of so many have none that is wanted.
-const TOGETHER: usize = 64;
-
-/// Words alike that are looked for beside each of the question's.
-const ALIKE: usize = 8;
 
 /// Entries from which on vectors are compared by a thread of its own, beside the look at words: less is done before a
 /// thread is there.
@@ -90,140 +89,6 @@ fn beside<T>(there: &mut (impl FnMut() + Send), here: impl FnOnce() -> T) -> T {
         there();
     }
     given
-}
-
-/// Finds the value of which `limit` ones are at least as great, of those above a first one.
-struct Best {
-    limit: usize,
-    best: Vec<f32>,
-    least: f32,
-}
-
-impl Best {
-    fn new(limit: usize, above: f32) -> Self {
-        Self {
-            limit,
-            best: Vec::with_capacity(2 * limit),
-            least: above,
-        }
-    }
-
-    fn take(&mut self, values: &[f32]) {
-        for values in values.chunks(TOGETHER) {
-            if any(values, |value| value > self.least) {
-                values.iter().for_each(|value| self.take_one(*value));
-            }
-        }
-    }
-
-    fn take_one(&mut self, value: f32) {
-        if value <= self.least {
-            return;
-        }
-        self.best.push(value);
-        // Twice as many as are wanted, then the better half of them: most values are only looked at.
-        if self.best.len() == 2 * self.limit {
-            self.least = nth(&mut self.best, self.limit);
-            self.best.truncate(self.limit);
-        }
-    }
-
-    /// The value; the least of all where there are fewer.
-    fn least(mut self) -> f32 {
-        match self.best.len() {
-            few if few < self.limit => f32::MIN,
-            _ => nth(&mut self.best, self.limit),
-        }
-    }
-}
-
-/// Whether there is one: counted, so that many are looked at at once.
-fn any(values: &[f32], is: impl Fn(f32) -> bool) -> bool {
-    values.iter().filter(|value| is(**value)).count() > 0
-}
-
-/// The least of the `limit` greatest, which come first then.
-fn nth(values: &mut [f32], limit: usize) -> f32 {
-    let (_, value, _) = values.select_nth_unstable_by(limit - 1, |a, b| b.total_cmp(a));
-    *value
-}
-
-/// What is looked for.
-struct Asked {
-    terms: Vec<Term>,
-    /// The one speaker who is named, if any: then what they said counts more than what was said to them.
-    speaker: Option<String>,
-    /// Words of an entry with its window, in the mean.
-    length: f32,
-    /// The sum of the terms' rarity.
-    weight: f32,
-    around: bool,
-}
-
-/// A word of the question.
-struct Term {
-    /// How rare it is.
-    rarity: f32,
-    /// Its stem, and those that are alike and on the shelves, each with its rarity times what it is worth.
-    stems: Vec<(String, f32)>,
-}
-
-impl Asked {
-    fn of(shelves: &[&Shelf], query: &Query<'_>, alike: &Alike) -> Self {
-        let speakers: HashSet<&str> = shelves
-            .iter()
-            .flat_map(|shelf| shelf.speakers.iter().map(AsRef::as_ref))
-            .collect();
-        let stems = words::content(query.text);
-        let mut named: Vec<&str> = speakers
-            .iter()
-            .copied()
-            .filter(|name| words::stems(name).iter().any(|part| stems.contains(part)))
-            .collect();
-        named.sort_unstable();
-        // Who is named tells whose words are meant, not which words: they hardly ever say their own name.
-        let names: HashSet<String> = named.iter().flat_map(|name| words::stems(name)).collect();
-        let other: Vec<String> = stems.iter().filter(|stem| !names.contains(*stem)).cloned().collect();
-        let stems = if other.is_empty() { stems } else { other };
-        let all: usize = shelves.iter().map(|shelf| shelf.live).sum();
-        let found = |stem: &str| -> usize { shelves.iter().map(|shelf| shelf.having(stem)).sum() };
-        let rarity = |stem: &str| {
-            // Removed entries may still be counted: never more than there are, or a word of all of them would be worth nothing.
-            let found = found(stem).min(all) as f32;
-            (1.0 + (all as f32 - found + 0.5) / (found + 0.5)).ln()
-        };
-        let terms: Vec<Term> = stems
-            .into_iter()
-            .map(|stem| {
-                let own = rarity(&stem);
-                let alike = alike.get(&stem).map_or(&[][..], Vec::as_slice).iter();
-                let alike = alike.filter(|(stem, _)| found(stem) > 0).take(ALIKE);
-                let alike = alike.map(|(stem, worth)| (stem.clone(), worth * rarity(stem)));
-                let stems = std::iter::once((stem, own)).chain(alike).collect();
-                Term { rarity: own, stems }
-            })
-            .collect();
-        let total: u64 = shelves.iter().map(|shelf| shelf.length).sum();
-        let sessions: usize = shelves.iter().map(|shelf| shelf.orders.len()).sum();
-        let around = query.around;
-        let mean = total as f32 / all.max(1) as f32;
-        let neighbours = if around {
-            2.0 * WINDOW * (all.saturating_sub(sessions)) as f32 / all.max(1) as f32
-        } else {
-            0.0
-        };
-        Self {
-            weight: terms.iter().map(|term| term.rarity).sum(),
-            terms,
-            speaker: if let [one] = named[..] {
-                Some(one.to_owned())
-            } else {
-                None
-            },
-            length: (mean * (1.0 + neighbours)).max(1.0),
-            around,
-        }
-    }
 }
 
 /// What both searches say of every entry of a shelf.
