@@ -31,8 +31,9 @@ pub use lexicon::Lexicon;
 /// index answers this one.
 const PATIENCE: Duration = Duration::from_millis(60);
 
-/// About what an entry takes in memory, to know beforehand whether an owner's entries fit: its vector's bytes and this.
-const ENTRY: usize = 500;
+/// About what an entry takes in memory, to know beforehand whether an owner's entries fit: its vector's bytes and this (of 54
+/// words). Too little, and a shelf would be filled only to be let go.
+const ENTRY: usize = 800;
 
 /// Entries whose words are learnt together.
 const LEARNT: usize = 256;
