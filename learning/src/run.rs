@@ -32,7 +32,7 @@ mod markdown;
 pub mod report;
 pub mod state;
 
-pub use drive::go;
+pub use drive::{go, tidy};
 pub use report::{Changed, Report};
 
 /// The most settings that one run tries: each costs a training, and makes the gate stricter.

@@ -1,7 +1,7 @@
 //! What comes of a run that has ended: its model begins its trial, or it is noted why none does.
 
 use habit_learning::rollout::TeamModel;
-use habit_learning::run::Report;
+use habit_learning::run::{self, Report};
 
 use super::{LearnError, Learner};
 
@@ -35,9 +35,15 @@ impl Learner {
         Ok(())
     }
 
-    /// Does it for the runs that ended just before the server did.
+    /// Does it for the runs that ended just before the server did, and removes what such a run left behind.
     pub(super) fn tell_untold(&self) {
         for (team, id) in self.all() {
+            let folder = self.folder(&team, id);
+            if folder.join("report.json").exists()
+                && let Err(error) = run::tidy(&folder)
+            {
+                tracing::warn!(run = %id, "a learning run that has ended left something behind: {error}");
+            }
             if self.inner.parts.rollouts.state(&team).model(id).is_some() {
                 continue;
             }

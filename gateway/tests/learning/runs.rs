@@ -147,6 +147,10 @@ async fn a_model_whose_run_ended_just_before_the_server_comes_on_trial_after_the
     teach(&first, &key, 160).await;
     let id = learn(&first, &key).await["id"].clone();
     let folder = first.folder().to_path_buf();
+    let run = folder.join("learning/team-acme").join(id.as_str().unwrap());
+    std::fs::create_dir_all(run.join("setting-1")).unwrap();
+    std::fs::write(run.join("setting-1/job.json"), "someone's words").unwrap();
+    std::fs::write(run.join("run.json"), "someone's words").unwrap();
     // The folder of the runs with another database: nothing was noted there.
     let second = TestApp::builder()
         .workshop(school::workshop())
@@ -158,6 +162,8 @@ async fn a_model_whose_run_ended_just_before_the_server_comes_on_trial_after_the
     let status = until(&second, &key, path, |status| status["canary"].is_object()).await;
     assert_eq!(status["canary"]["id"], id, "{status}");
     assert_eq!(status["history"].as_array().unwrap().len(), 2, "{status}");
+    let left = ["setting-1", "run.json"].map(|name| run.join(name).exists());
+    assert_eq!(left, [false, false], "what only a run under way needs is gone");
 }
 
 #[tokio::test]

@@ -283,8 +283,12 @@ fn place(folder: &Path, at: usize) -> PathBuf {
     folder.join(format!("setting-{}", at + 1))
 }
 
-/// Removes what only a run under way needs; the examples' texts go with it.
-fn tidy(folder: &Path) -> Result<(), RunError> {
+/// Removes what only a run under way needs; the examples' texts go with it. For a run that has its report: [`go`] does it,
+/// unless the process was killed right before.
+///
+/// # Errors
+/// [`RunError::Folder`].
+pub fn tidy(folder: &Path) -> Result<(), RunError> {
     State::remove(folder)?;
     (0..MOST_SETTINGS).try_for_each(|at| state::remove(&place(folder, at)))
 }
