@@ -15,6 +15,7 @@ use sea_orm::{
     ConnectionTrait, DatabaseConnection, DatabaseTransaction, DbBackend, DbErr, RuntimeErr, SqlxPostgresConnector,
     Statement, TransactionTrait,
 };
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::error::MemoryError;
@@ -23,6 +24,9 @@ use crate::error::MemoryError;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Reads at the same time, of one gateway.
 const READERS: u32 = 8;
+/// How long a purge waits for those who read, and how often it looks.
+const LONG_READ: Duration = Duration::from_secs(5);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 /// The advisory lock of writers; that of migrations is 1.
 const WRITE: i32 = 2;
 
@@ -159,14 +163,45 @@ pub async fn unseal(writer: &DatabaseConnection, seal: Seal) -> Result<(), DbErr
     writer.execute_unprepared(&delete).await.map(drop)
 }
 
-/// Writes the tables anew without what was deleted. The server's log of changes, its copies and its backups are its own.
-pub async fn purge(writer: &DatabaseConnection) -> Result<(), DbErr> {
+/// Writes the tables anew without what was deleted; false if someone still reads from before. The server's log of changes, its
+/// copies and its backups are its own.
+pub async fn purge(writer: &DatabaseConnection) -> Result<bool, DbErr> {
+    if !outlast(writer).await? {
+        return Ok(false);
+    }
     for table in TABLES {
         writer
             .execute_unprepared(&format!(r#"VACUUM (FULL, ANALYZE) "{table}""#))
             .await?;
     }
-    Ok(())
+    Ok(true)
+}
+
+/// Waits until the transactions have ended that run now: the server keeps deleted rows for whoever began to read before.
+async fn outlast(writer: &DatabaseConnection) -> Result<bool, DbErr> {
+    let until = Instant::now() + LONG_READ;
+    let before = running(writer).await?;
+    loop {
+        let now = running(writer).await?;
+        if before.iter().all(|one| !now.contains(one)) {
+            return Ok(true);
+        }
+        if Instant::now() >= until {
+            return Ok(false);
+        }
+        tokio::time::sleep(LOOK_AGAIN).await;
+    }
+}
+
+/// The transactions of this database and of the server itself, and those of other databases that write, since every later
+/// snapshot remembers them. Each holds a lock on its own name.
+async fn running(writer: &DatabaseConnection) -> Result<Vec<String>, DbErr> {
+    let question = "SELECT l.virtualxid FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid WHERE l.locktype = \
+                    'virtualxid' AND l.granted AND l.mode = 'ExclusiveLock' AND l.pid <> pg_backend_pid() AND (a.datid IS NULL \
+                    OR a.datname = current_database() OR EXISTS (SELECT 1 FROM pg_locks w WHERE w.pid = l.pid AND w.locktype \
+                    = 'transactionid' AND w.granted))";
+    let rows = writer.query_all_raw(statement(question.to_owned())).await?;
+    rows.iter().map(|row| row.try_get_by_index(0)).collect()
 }
 
 /// Brings what the server knows of our tables up to date.

@@ -119,7 +119,7 @@ impl Site {
     pub async fn purge(&self, writer: &DatabaseConnection) -> Result<bool, DbErr> {
         match self {
             Self::Sqlite { .. } => sqlite::purge(writer).await,
-            Self::Postgres { .. } => postgres::purge(writer).await.map(|()| true),
+            Self::Postgres { .. } => postgres::purge(writer).await,
         }
     }
 
