@@ -23,19 +23,28 @@ const WORDS: &[(&str, &[&str])] = &[
 ];
 
 /// Waits until no other process changes the tables of this database. The connection must be a single one.
+///
+/// # Errors
+/// What the database says.
 pub async fn lock(database: &DatabaseConnection) -> Result<(), DbErr> {
     let lock = format!("SELECT pg_advisory_lock({LOCKS}, {MIGRATE})");
     database.execute_unprepared(&lock).await.map(drop)
 }
 
 /// Lets others change the tables; also done by the end of the connection.
+///
+/// # Errors
+/// What the database says.
 pub async fn unlock(database: &DatabaseConnection) -> Result<(), DbErr> {
     let unlock = format!("SELECT pg_advisory_unlock({LOCKS}, {MIGRATE})");
     database.execute_unprepared(&unlock).await.map(drop)
 }
 
-/// Sets up the columns, where they are not yet. Text is ordered by its bytes, as in SQLite and in this program: a database's own order may put
-/// names elsewhere, and changes with the system's libraries, which breaks indexes.
+/// Sets up the columns, where they are not yet. Text is ordered by its bytes, as in SQLite and in this program: a database's
+/// own order may put names elsewhere, and changes with the system's libraries, which breaks indexes.
+///
+/// # Errors
+/// What the database says.
 pub async fn settle(database: &DatabaseConnection) -> Result<(), DbErr> {
     let tables: Vec<String> = super::TABLES.iter().map(|table| format!("'{table}'")).collect();
     let question = format!(

@@ -130,7 +130,7 @@ impl Bucket {
                 builder = builder.with_config(key, value);
             }
         }
-        if self.endpoint().is_none() && self.set(&AmazonS3ConfigKey::Region).is_none() {
+        if self.endpoint().is_none() && self.set(AmazonS3ConfigKey::Region).is_none() {
             let region = resolve_bucket_region(&self.bucket, &ClientOptions::default()).await;
             builder = builder.with_region(region.map_err(trouble)?);
         }
@@ -142,13 +142,13 @@ impl Bucket {
     }
 
     fn endpoint(&self) -> Option<String> {
-        self.set(&AmazonS3ConfigKey::S3Endpoint)
-            .or_else(|| self.set(&AmazonS3ConfigKey::Endpoint))
+        self.set(AmazonS3ConfigKey::S3Endpoint)
+            .or_else(|| self.set(AmazonS3ConfigKey::Endpoint))
     }
 
     /// What an option or a variable says.
-    fn set(&self, key: &AmazonS3ConfigKey) -> Option<String> {
-        let is_it = |name: &str| name.parse::<AmazonS3ConfigKey>().is_ok_and(|named| named == *key);
+    fn set(&self, key: AmazonS3ConfigKey) -> Option<String> {
+        let is_it = |name: &str| name.parse::<AmazonS3ConfigKey>().is_ok_and(|named| named == key);
         let option = self.options.iter().find(|(name, _)| is_it(name));
         option.map(|(_, value)| value.clone()).or_else(|| {
             let mut variables = std::env::vars_os().filter_map(|(name, value)| {

@@ -373,7 +373,7 @@ mod tests {
     fn with_pragma(path: &Path, pragma: &'static str, value: &'static str) -> Site {
         Site::Sqlite {
             path: path.to_owned(),
-            options: sqlite::options(path).pragma(pragma, value),
+            options: Box::new(sqlite::options(path).pragma(pragma, value)),
         }
     }
 

@@ -48,15 +48,11 @@ async fn gateways_that_begin_at_once_make_the_tables_once() {
     );
     let odd = "SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'public' AND \
                data_type = 'text' AND collation_name IS DISTINCT FROM 'C'";
-    assert_eq!(texts(&server, odd).await, [String::new(); 0], "ordered by bytes");
+    assert!(texts(&server, odd).await.is_empty(), "ordered by bytes");
     let sampled = "SELECT attname::text FROM pg_stats WHERE schemaname = 'public' AND tablename = 'turns' AND attname IN \
                    ('prompt', 'reply', 'messages')";
     one.runs().tidy().await.unwrap();
-    assert_eq!(
-        texts(&server, sampled).await,
-        [String::new(); 0],
-        "nobody's words are sampled"
-    );
+    assert!(texts(&server, sampled).await.is_empty(), "nobody's words are sampled");
 }
 
 /// Each gateway reads before it writes: one of them must see what the other wrote.
@@ -292,7 +288,7 @@ async fn line(server: String) -> (u16, Arc<Mutex<Option<Cut>>>) {
             let (server, asked) = (server.clone(), Arc::clone(&asked));
             tokio::spawn(async move {
                 let mut far = TcpStream::connect(server).await.unwrap();
-                let (mut said, mut answered) = ([0; 65536], [0; 65536]);
+                let (mut said, mut answered) = (vec![0; 65536], vec![0; 65536]);
                 loop {
                     tokio::select! {
                         read = near.read(&mut said) => {
@@ -304,7 +300,7 @@ async fn line(server: String) -> (u16, Arc<Mutex<Option<Cut>>>) {
                             }
                             far.write_all(&said[..read]).await.unwrap();
                             if cut == Some(Cut::AfterCommit) {
-                                far.read(&mut answered).await.unwrap();
+                                let _unheard = far.read(&mut answered).await.unwrap();
                                 return;
                             }
                         }

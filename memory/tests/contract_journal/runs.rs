@@ -57,8 +57,8 @@ const AHEAD: i64 = 60 * MINUTE;
 
 #[tokio::test]
 async fn one_holds_a_lease_whatever_the_clocks_of_others_say() {
-    let (one, _home) = on_postgres().await;
-    let Home::Server(server) = &_home else { unreachable!() };
+    let (one, home) = on_postgres().await;
+    let Home::Server(server) = &home else { unreachable!() };
     let two = server.open().await;
     assert!(one.runs().lease("work", "one", 0, MINUTE).await.unwrap());
     for clock in [-AHEAD, 0, AHEAD] {

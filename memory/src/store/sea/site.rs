@@ -19,7 +19,7 @@ pub enum Site {
         /// The file.
         path: PathBuf,
         /// Its settings.
-        options: SqliteConnectOptions,
+        options: Box<SqliteConnectOptions>,
     },
     /// A database that gateways may share.
     Postgres {
@@ -35,7 +35,7 @@ impl Site {
     pub fn sqlite(path: &Path) -> Self {
         Self::Sqlite {
             path: path.to_owned(),
-            options: sqlite::options(path),
+            options: Box::new(sqlite::options(path)),
         }
     }
 
@@ -79,7 +79,7 @@ impl Site {
     /// A single connection.
     pub async fn connect(&self) -> Result<DatabaseConnection, DbErr> {
         match self {
-            Self::Sqlite { options, .. } => sqlite::connect(options.clone()).await,
+            Self::Sqlite { options, .. } => sqlite::connect((**options).clone()).await,
             Self::Postgres { options, .. } => postgres::connect(options).await,
         }
     }
@@ -87,7 +87,7 @@ impl Site {
     /// The connections that are read on.
     pub fn readers(&self) -> DatabaseConnection {
         match self {
-            Self::Sqlite { options, .. } => sqlite::readers(options.clone()),
+            Self::Sqlite { options, .. } => sqlite::readers((**options).clone()),
             Self::Postgres { options, .. } => postgres::readers((**options).clone()),
         }
     }
