@@ -260,6 +260,7 @@ impl Report {
                 let verdict = match (run.promoted, run.better) {
                     (true, Some(true)) => "passed, and is better".to_owned(),
                     (true, _) => "passed, and is not better".to_owned(),
+                    (false, _) if !run.trained => format!("nothing was trained: {}", run.reasons.join("; ")),
                     (false, _) => format!("rejected: {}", run.reasons.join("; ")),
                 };
                 let rise = run
