@@ -45,10 +45,12 @@ impl World {
         let line = Line::to(&s3::server()).await;
         let data = self.data(name);
         std::fs::create_dir_all(&data).unwrap();
-        let options: String = s3::options(&line.url())
+        let options = s3::options(&line.url());
+        let options: Vec<String> = options
             .iter()
-            .map(|(name, value)| format!("{name} = {value:?}\n"))
+            .map(|(name, value)| format!("{name} = {value:?}"))
             .collect();
+        let options = options.join("\n");
         let config = format!(
             "[data]\ndatabase = {:?}\nobjects = \"{}/shared\"\n[data.objects_options]\n{options}",
             self.database.url(),

@@ -280,7 +280,7 @@ mod tests {
         }
     }
 
-    async fn alike(lexicon: &Lexicon, question: &str) -> Alike {
+    async fn met(lexicon: &Lexicon, question: &str) -> Alike {
         lexicon.meet(question).await;
         lexicon.alike(question)
     }
@@ -289,14 +289,14 @@ mod tests {
     async fn learns_what_is_met_and_finds_what_was_learnt_later() {
         let lexicon = Lexicon::new(Arc::new(ByLetter));
         lexicon.learn(&["Two cats, and a 4-legged dog; is it my cat?"]).await;
-        let alike = alike(&lexicon, "Is there a camel?").await;
+        let alike = met(&lexicon, "Is there a camel?").await;
         assert_eq!(
             alike["camel"].iter().map(|(stem, _)| stem.as_str()).collect::<Vec<_>>(),
             ["cat"]
         );
         assert!(alike["camel"][0].1 < 0.71, "worth less than the word itself");
         lexicon.learn(&["cows, camels and donkeys"]).await;
-        let alike = alike(&lexicon, "Is there a camel, or 42?").await;
+        let alike = met(&lexicon, "Is there a camel, or 42?").await;
         assert_eq!(
             alike["camel"].iter().map(|(stem, _)| stem.as_str()).collect::<Vec<_>>(),
             ["cat", "cow"]
