@@ -9,6 +9,8 @@ export HABIT_TEST_EMBEDDER ?= $(HABIT_TEST_MODELS)/models/all-minilm-l6-v2
 # The Python environment of the SDK tests.
 export HABIT_TEST_VENV ?= $(HOME)/.cache/habit/venv
 HABIT := $(CARGO_TARGET_DIR)/release/habit
+pull = $(HABIT) models --models-dir $(HABIT_TEST_MODELS) pull smollm2-135m-instruct && \
+	$(HABIT) models --models-dir $(HABIT_TEST_MODELS) pull all-minilm-l6-v2
 
 .PHONY: run test sdk build deps testdeps models venv lint fmt openapi bench cuda help
 
@@ -18,7 +20,10 @@ help: ## what there is
 run: build ## build, fetch the default models, serve on loopback
 	@exec $(HABIT) serve $(ARGS)
 
-test: build models venv testdeps ## everything, with the real model, embedder, databases and client
+# What the tests build is what fetches their models: the crates are not compiled once more without the feature `testing`.
+test: deps testdeps venv ## everything, with the real model, embedder, databases and client
+	cargo test --release --workspace --no-run
+	@$(pull)
 	scripts/test-servers cargo test --release --workspace
 
 sdk: build models ## real clients in Python and JavaScript, and a fuzzer, against the real model
@@ -34,8 +39,7 @@ testdeps:
 	@scripts/install-deps tests
 
 models: build
-	@$(HABIT) models --models-dir $(HABIT_TEST_MODELS) pull smollm2-135m-instruct
-	@$(HABIT) models --models-dir $(HABIT_TEST_MODELS) pull all-minilm-l6-v2
+	@$(pull)
 
 venv: deps
 	@scripts/test-venv

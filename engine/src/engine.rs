@@ -1,5 +1,5 @@
 //! The seams of this crate: [`Engine`], [`TokenCounter`], [`Embedder`]. Their laws are in the docs below and in
-//! the contract suites (`tests/contract.rs`), which run over every implementation.
+//! the contract suites (`tests/engine/contract.rs`), which run over every implementation.
 
 use std::sync::Arc;
 

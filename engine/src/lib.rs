@@ -11,7 +11,7 @@
 //! - [`Embedder`] turns text into vectors for recall.
 //!
 //! To add an engine: write a module with a type that implements [`Engine`], run `contract::engine` over it in
-//! `tests/contract.rs`, and name it in the gateway's `wiring.rs`. Nothing else needs to know it.
+//! `tests/engine/contract.rs`, and name it in the gateway's `wiring.rs`. Nothing else needs to know it.
 
 pub mod admission;
 pub mod breaker;

@@ -10,7 +10,7 @@
 //! - [`mcp`] gives memory to other programs as tools.
 //!
 //! To add an endpoint: write a handler with `#[utoipa::path]` in a file of `api/`, name it in [`routes`], give it a
-//! case in `tests/cross_tenant.rs`, and regenerate `openapi.yaml` with `habit openapi`.
+//! case in `tests/api/cross_tenant.rs`, and regenerate `openapi.yaml` with `habit openapi`.
 
 pub mod api;
 pub mod app;

@@ -7,7 +7,7 @@
 //!
 //! To add a context source: implement [`context::ContextSource`] in a file of `context/`, run the contract suite over
 //! it, and list it in the gateway's `wiring.rs`. To add a store: implement [`journal::Journal`] or [`index::Index`]
-//! in a file of `store/` and run the contract suite (`tests/contract.rs`) over it.
+//! in a file of `store/` and run the contract suite (`tests/memory/contract_*.rs`) over it.
 
 pub mod assembly;
 pub mod clock;

@@ -1,4 +1,4 @@
-//! Headers. What goes through the router is in `tests/chat.rs`.
+//! Headers. What goes through the router is in `tests/api/chat.rs`.
 
 use super::*;
 
