@@ -11,6 +11,7 @@ use habit_memory::clock::Clock;
 use habit_memory::consent::Consents;
 use habit_memory::context::Slot;
 use habit_memory::facts::Facts;
+use habit_memory::generations::Generations;
 use habit_memory::index::Index;
 use habit_memory::indexer::Indexer;
 use habit_memory::journal::Journal;
@@ -114,8 +115,12 @@ pub struct MemoryParts {
     pub consents: Arc<dyn Consents>,
     /// Files of users, and the stores that they are searched in.
     pub stores: VectorStores,
-    /// Text to vectors.
+    /// Text to vectors, by the model that is configured.
     pub embedder: Arc<dyn Embedder>,
+    /// Text to vectors that are compared with those of the index: another model while the index is being made anew.
+    pub asking: Arc<dyn Embedder>,
+    /// The index again, as what can be made anew.
+    pub generations: Arc<Generations>,
     /// Keeps the index up with the journal.
     pub indexer: Indexer,
     /// The context sources, also those that are switched off (0 chunks).

@@ -113,7 +113,7 @@ pub enum Command {
     /// Make, list and revoke keys
     #[command(subcommand)]
     Keys(Keys),
-    /// Rebuild the search index from the record
+    /// Make the search index anew from the record; beside a running server the old one serves meanwhile
     Reindex(Target),
     /// Measure how well it does
     #[command(subcommand)]

@@ -23,6 +23,7 @@ use habit_learning::feedback::sea::SeaLedger;
 use habit_learning::rollout::Rollouts;
 use habit_memory::clock::{Clock, SystemClock};
 use habit_memory::files;
+use habit_memory::generations::{Generation, Generations};
 use habit_memory::index::Index;
 use habit_memory::journal::Journal;
 use habit_memory::objects::Objects;
@@ -241,7 +242,10 @@ impl TestAppBuilder {
             runs: database.runs(),
             removed_elsewhere: Arc::default(),
             journal: if self.on_disk { Arc::new(database) } else { self.journal },
-            index,
+            index: Arc::new(Generations::new(Generation {
+                embedder: Arc::clone(embedder),
+                index,
+            })),
             objects,
             embedder: self.embedder,
         };

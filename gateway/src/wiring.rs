@@ -3,10 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use anyhow::Context;
-use habit_engine::embedder::MiniLm;
 use habit_engine::fleet::Fleet;
-use habit_engine::models::{Progress, Store, Weights};
+use habit_engine::models::{Progress, Store};
 use habit_engine::{Embedder, Engine};
 use habit_learning::feedback::Ledger;
 use habit_learning::feedback::sea::SeaLedger;
@@ -15,7 +13,7 @@ use habit_memory::clock::{Clock, SystemClock};
 use habit_memory::consent::Consents;
 use habit_memory::facts::Facts;
 use habit_memory::files;
-use habit_memory::index::Index;
+use habit_memory::generations::Generations;
 use habit_memory::journal::Journal;
 use habit_memory::objects::Objects;
 use habit_memory::store::sea::{Runs, SeaJournal};
@@ -37,6 +35,7 @@ use crate::turn::running::Running;
 use crate::turn::stack::{self, Stack};
 use crate::turn::variant::{VariantParts, Variants};
 
+mod embedders;
 mod layers;
 mod learnable;
 mod memory;
@@ -84,7 +83,7 @@ pub struct Remembering {
     /// The truth.
     pub journal: Arc<dyn Journal>,
     /// What finds.
-    pub index: Arc<dyn Index>,
+    pub index: Arc<Generations>,
     /// Small things of users.
     pub objects: Arc<dyn Objects>,
     /// The bytes of files that users keep.
@@ -121,13 +120,19 @@ pub async fn build(
     let (mut memory, mut keys) = (None, None);
     if purpose != Purpose::Worker {
         let data_dir = config.data_dir()?;
-        let journal = open_journal(&config).await?;
+        let journal = Arc::new(open_journal(&config).await?);
         keys = config
             .auth
             .required
             .then(|| KeyStore::new(journal.database(), Arc::clone(&clock)));
-        let embedder = embedder(&config, &store, Arc::clone(&progress)).await?;
-        let index = shelves::open(&config, purpose, (&journal, &clock), &embedder, &lifecycle).await?;
+        let embedders = embedders::Source {
+            store: &store,
+            threads: config.engine.threads,
+            progress: Arc::clone(&progress),
+        };
+        let embedder = embedders.load(&config.memory.embedder).await?;
+        let data = (&journal, &clock);
+        let opened = shelves::open(&config, purpose, data, (&embedder, &embedders), &lifecycle).await?;
         memory = Some(Remembering {
             objects: Arc::new(journal.objects(Arc::clone(&clock))),
             files: files::Bytes::open(config.data.files(&data_dir)?).await?,
@@ -136,9 +141,9 @@ pub async fn build(
             ledger: Arc::new(SeaLedger::new(journal.guest())),
             rollouts: rollouts(&journal, &clock).await?,
             runs: journal.runs(),
-            removed_elsewhere: index.removed_elsewhere(),
-            journal: Arc::new(journal),
-            index,
+            removed_elsewhere: opened.removed_elsewhere,
+            journal,
+            index: opened.index,
             embedder,
         });
     }
@@ -273,23 +278,6 @@ async fn rollouts(journal: &SeaJournal, clock: &Arc<dyn Clock>) -> anyhow::Resul
     let rollouts = Rollouts::new(journal.database(), Arc::clone(clock));
     rollouts.refresh().await?;
     Ok(rollouts)
-}
-
-async fn embedder(config: &Config, store: &Store, progress: Arc<dyn Progress>) -> anyhow::Result<Arc<dyn Embedder>> {
-    let name = &config.memory.embedder;
-    let model = store
-        .resolve(name, progress)
-        .await
-        .with_context(|| format!("the embedder `{name}`"))?;
-    let Weights::Safetensors(dir) = model.weights else {
-        anyhow::bail!(
-            "the embedder `{name}` is a chat model; set memory.embedder to a BERT-class model in safetensors"
-        );
-    };
-    let threads = config.engine.threads;
-    // Reading the weights blocks.
-    let loaded = tokio::task::spawn_blocking(move || MiniLm::load(&dir, threads)).await?;
-    Ok(Arc::new(loaded.with_context(|| format!("the embedder `{name}`"))?))
 }
 
 /// The engines that the configuration names: a model of this process, if any, and the upstreams, each behind admission.

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use habit_engine::Embedder;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -16,9 +15,10 @@ use uuid::Uuid;
 
 use crate::error::MemoryError;
 use crate::facts::{Facts, recognise};
-use crate::index::{Entry, Index, Removal};
+use crate::generations::Generations;
+use crate::index::{Index, Removal};
 use crate::interaction::Interaction;
-use crate::journal::{Alone, Journal, Pending};
+use crate::journal::{Alone, First, Journal, Pending};
 
 mod entries;
 
@@ -69,29 +69,26 @@ impl Indexer {
     #[must_use]
     pub fn spawn(
         journal: Arc<dyn Journal>,
-        index: Arc<dyn Index>,
-        embedder: Arc<dyn Embedder>,
+        index: Arc<Generations>,
         shutdown: CancellationToken,
     ) -> (Self, JoinHandle<()>) {
-        Self::start(journal, index, embedder, None, shutdown)
+        Self::start(journal, index, None, shutdown)
     }
 
     /// The same, with facts: what turns teach is added to them ([`recognise`]) where it `learns`, and they are indexed.
     #[must_use]
     pub fn spawn_with_facts(
         journal: Arc<dyn Journal>,
-        index: Arc<dyn Index>,
-        embedder: Arc<dyn Embedder>,
+        index: Arc<Generations>,
         (facts, learns): (Arc<dyn Facts>, bool),
         shutdown: CancellationToken,
     ) -> (Self, JoinHandle<()>) {
-        Self::start(journal, index, embedder, Some(Known { facts, learns }), shutdown)
+        Self::start(journal, index, Some(Known { facts, learns }), shutdown)
     }
 
     fn start(
         journal: Arc<dyn Journal>,
-        index: Arc<dyn Index>,
-        embedder: Arc<dyn Embedder>,
+        index: Arc<Generations>,
         known: Option<Known>,
         shutdown: CancellationToken,
     ) -> (Self, JoinHandle<()>) {
@@ -106,7 +103,6 @@ impl Indexer {
         let task = Task {
             journal,
             index,
-            embedder,
             known,
             shared: Arc::clone(&shared),
             publish,
@@ -155,8 +151,7 @@ struct Known {
 
 struct Task {
     journal: Arc<dyn Journal>,
-    index: Arc<dyn Index>,
-    embedder: Arc<dyn Embedder>,
+    index: Arc<Generations>,
     known: Option<Known>,
     shared: Arc<Shared>,
     publish: watch::Sender<u64>,
@@ -223,12 +218,23 @@ impl Task {
     /// Indexes until nothing is pending.
     async fn drain(&mut self) -> Result<(), MemoryError> {
         loop {
+            // While all of the index is made anew, nobody should wait for what is new: it comes first, and whoever asks next is
+            // not told that something is behind.
+            let anew = self.index.being_made().is_some();
+            if anew && self.take_facts().await? {
+                continue;
+            }
+            let first = if anew { First::Newest } else { First::Oldest };
+            let ticket = self.shared.asked.load(Ordering::SeqCst);
             // Before what is pending is read: what another one indexes is not pending any more by then.
             let alone = self.journal.index_alone().await?;
             self.shared_journal = alone.is_shared();
-            let pending = self.journal.pending(BATCH).await?;
+            let index = Arc::clone(&self.index);
+            let turn = index.writing().await;
+            let pending = self.journal.pending(BATCH, first).await?;
             if pending.is_empty() {
-                if self.take_facts().await? {
+                drop(turn);
+                if self.take_facts().await? || self.index.succeed().await? {
                     continue;
                 }
                 self.shared.lag.store(0, Ordering::Relaxed);
@@ -236,7 +242,11 @@ impl Task {
             }
             let lag = self.count(pending.len() as u64).await;
             self.shared.lag.store(lag, Ordering::Relaxed);
-            self.take(&pending).await?;
+            self.take(&pending, first).await?;
+            drop(turn);
+            if anew {
+                self.publish.send_replace(ticket);
+            }
             self.busy_at = Instant::now();
             self.untidy += 1;
             if self.untidy >= TIDY_AFTER {
@@ -261,19 +271,17 @@ impl Task {
         self.journal.totals().await.map_or(batch, |totals| totals.pending)
     }
 
-    async fn take(&self, pending: &[Pending]) -> Result<(), MemoryError> {
+    async fn take(&self, pending: &[Pending], first: First) -> Result<(), MemoryError> {
         let texts = pending.iter().map(text_for_vector).collect();
-        let vectors = self.embedder.embed(texts).await?;
-        let entries: Vec<Entry> = pending
-            .iter()
-            .zip(vectors)
-            .map(|(item, vector)| entry(item, vector))
-            .collect();
-        let ids: Vec<Uuid> = entries.iter().map(|entry| entry.id).collect();
-        self.index.upsert(entries).await?;
+        let entries = |vectors: Vec<Vec<f32>>| {
+            let items = pending.iter().zip(vectors);
+            items.map(|(item, vector)| entry(item, vector)).collect()
+        };
+        self.index.write(texts, &entries).await?;
         // Before the mark: a turn whose lessons were lost would not be read again.
         self.learn(pending).await?;
-        self.forget_deleted(pending).await?;
+        self.forget_deleted(pending, first).await?;
+        let ids: Vec<Uuid> = pending.iter().map(id).collect();
         self.journal.mark_indexed(&ids).await
     }
 
@@ -308,16 +316,17 @@ impl Task {
         let Some(Known { facts, .. }) = &self.known else {
             return Ok(false);
         };
+        let _turn = self.index.writing().await;
         let pending = facts.pending(BATCH).await?;
         if pending.is_empty() {
             return Ok(false);
         }
         let texts = pending.iter().map(text_of_fact).collect();
-        let vectors = self.embedder.embed(texts).await?;
-        let entries = pending.iter().zip(vectors);
-        self.index
-            .upsert(entries.map(|(fact, vector)| fact_entry(fact, vector)).collect())
-            .await?;
+        let entries = |vectors: Vec<Vec<f32>>| {
+            let facts = pending.iter().zip(vectors);
+            facts.map(|(fact, vector)| fact_entry(fact, vector)).collect()
+        };
+        self.index.write(texts, &entries).await?;
         // As in `forget_deleted`.
         let still: HashSet<Uuid> = facts.pending(BATCH).await?.iter().map(|fact| fact.id).collect();
         for fact in pending.iter().filter(|fact| !still.contains(&fact.id)) {
@@ -336,8 +345,8 @@ impl Task {
 
     /// Removes again what was deleted from the journal while it was being embedded: whoever deletes does so in the
     /// journal first and in the index second, so after this look the index can't keep what the journal has not.
-    async fn forget_deleted(&self, pending: &[Pending]) -> Result<(), MemoryError> {
-        let still: HashSet<Uuid> = self.journal.pending(BATCH).await?.iter().map(id).collect();
+    async fn forget_deleted(&self, pending: &[Pending], first: First) -> Result<(), MemoryError> {
+        let still: HashSet<Uuid> = self.journal.pending(BATCH, first).await?.iter().map(id).collect();
         let mut gone: HashMap<&str, Vec<Uuid>> = HashMap::new();
         for item in pending.iter().filter(|item| !still.contains(&id(item))) {
             // Older ones may have come before it meanwhile, with which it is no longer among the first.

@@ -155,7 +155,7 @@ pub trait Journal: Send + Sync {
     ///
     /// # Errors
     /// [`MemoryError::Storage`].
-    async fn pending(&self, limit: u64) -> Result<Vec<Pending>, MemoryError>;
+    async fn pending(&self, limit: u64, first: First) -> Result<Vec<Pending>, MemoryError>;
 
     /// Notes that these turns and chunks are in the index.
     ///
@@ -206,6 +206,15 @@ pub trait Journal: Send + Sync {
 
     /// Waits for writes under way; no write is taken afterwards.
     async fn close(&self);
+}
+
+/// Which of what is pending come first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum First {
+    /// Those that were recorded first.
+    Oldest,
+    /// Those that were recorded last.
+    Newest,
 }
 
 /// What only one process has at a time, until this is dropped.

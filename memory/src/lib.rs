@@ -19,6 +19,7 @@ pub mod error;
 pub mod eval;
 pub mod facts;
 pub mod files;
+pub mod generations;
 pub mod index;
 pub mod indexer;
 pub mod interaction;

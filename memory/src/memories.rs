@@ -289,14 +289,6 @@ impl Memories {
         Ok(found)
     }
 
-    /// Makes all facts pending, for a rebuild of the index; returns how many.
-    ///
-    /// # Errors
-    /// [`MemoryError::Storage`].
-    pub async fn mark_all_pending(&self) -> Result<u64, MemoryError> {
-        self.parts.facts.mark_all_pending().await
-    }
-
     /// Deletes what has expired, at once and then every ten minutes, until `stop`.
     pub async fn sweep(&self, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(SWEEP_EVERY);

@@ -205,7 +205,7 @@ pub async fn search(
     if search.query.trim().is_empty() {
         return Err(ApiError::invalid("`query` is empty", Some("query")));
     }
-    let vectors = memory.embedder.embed(vec![search.query.clone()]).await?;
+    let vectors = memory.asking.embed(vec![search.query.clone()]).await?;
     let mut slots: Vec<_> = memory
         .slots
         .iter()

@@ -58,8 +58,11 @@ pub struct PartHealth {
 /// The index.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct IndexHealth {
-    /// Turns and passages that are recorded but can't be found yet.
+    /// Turns and passages that are to be indexed. They can't be found yet, but for those that are indexed anew (`anew`).
     pub pending: u64,
+    /// The embedder for which the index is being made anew, while the old one serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub anew: Option<String>,
 }
 
 impl PartHealth {
@@ -112,6 +115,7 @@ pub async fn health(State(app): State<App>) -> Response {
         let totals = memory.journal.totals().await;
         index = totals.as_ref().ok().map(|totals| IndexHealth {
             pending: totals.pending,
+            anew: memory.generations.being_made(),
         });
         journal = Some(PartHealth::of(totals.map(drop)));
     }

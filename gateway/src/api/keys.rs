@@ -1,8 +1,11 @@
 //! Administration: `/v1/keys` and `/v1/reindex`. An admin key rules its own team only; keys of other teams are made
 //! with `habit keys`, on the machine where the data is.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Path, State};
+use habit_memory::generations::Everything;
 use habit_memory::scope::BadName;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -251,8 +254,8 @@ pub async fn revoke(State(app): State<App>, caller: Caller, Path(id): Path<Strin
     }))
 }
 
-/// Rebuilds the index from the journal, in the background. Nothing is lost: until it is done, what is not indexed
-/// again yet is just not found.
+/// Makes the index anew from the journal, in the background. The old one goes on to serve until it is done; where the index is
+/// in an object store, what is not indexed again yet is not found meanwhile. Nothing is lost.
 #[utoipa::path(
     post, path = "/v1/reindex", tag = "administration", operation_id = "reindex",
     responses((status = 200, body = Reindex), (status = 401, body = ErrorBody), (status = 403, body = ErrorBody)),
@@ -260,8 +263,11 @@ pub async fn revoke(State(app): State<App>, caller: Caller, Path(id): Path<Strin
 pub async fn reindex(State(app): State<App>, caller: Caller) -> Result<Json<Reindex>, ApiError> {
     caller.require_admin()?;
     let memory = app.memory()?;
-    memory.index.remove(habit_memory::index::Removal::All).await?;
-    let pending = memory.journal.mark_all_pending().await? + memory.memories.mark_all_pending().await?;
+    let everything = Everything {
+        journal: Arc::clone(&memory.journal),
+        facts: Arc::clone(&memory.facts),
+    };
+    let pending = memory.generations.renew(&everything).await?;
     memory.indexer.wake();
     tracing::info!("the index is being rebuilt: {pending} items");
     Ok(Json(Reindex { pending }))

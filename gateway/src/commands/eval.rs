@@ -238,7 +238,7 @@ async fn embed(memory: &MemoryParts, samples: &[Sample]) -> anyhow::Result<Vec<A
     let mut asked = Vec::new();
     for (sample, question) in all {
         let began = Instant::now();
-        let vector = memory.embedder.embed(vec![question.text.clone()]).await?.pop();
+        let vector = memory.asking.embed(vec![question.text.clone()]).await?.pop();
         asked.push(Asked {
             sample,
             text: question.text.clone(),

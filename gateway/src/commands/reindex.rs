@@ -32,7 +32,7 @@ async fn rebuild(connection: &Connection) -> anyhow::Result<()> {
         let health = connection.health().await?;
         let left = health["index"]["pending"].as_u64().unwrap_or_default();
         bar.set_position(total.saturating_sub(left));
-        if left == 0 {
+        if left == 0 && health["index"].get("anew").is_none() {
             break;
         }
         tokio::time::sleep(POLL).await;

@@ -24,8 +24,8 @@ pub enum Overflow {
 pub struct Memory {
     /// Whether memory adds to prompts. Turns are recorded either way; a request can also say `X-Habit-Memory: off`.
     pub on: bool,
-    /// The model that turns text into vectors: a name from `habit models list`, or a directory. Another one needs
-    /// `habit reindex`: vectors of different models can't be compared.
+    /// The model that turns text into vectors: a name from `habit models list`, or a directory. After a
+    /// change the index is made anew in the background, while the old one serves (decision 25).
     pub embedder: String,
     /// Earlier turns that a turn may get, 0 (off) to 10.
     pub recalled: usize,

@@ -48,8 +48,10 @@ pub struct TuneParts {
     pub shots: Option<Shots>,
     /// Tokens that these may take together.
     pub shot_tokens: usize,
-    /// Text to vectors.
+    /// Text to vectors that are compared with those of the banks.
     pub embedder: Arc<dyn Embedder>,
+    /// Text to vectors that are compared with those of the index.
+    pub asking: Arc<dyn Embedder>,
 }
 
 /// See the module.
@@ -115,7 +117,7 @@ impl Replay for Again {
             return Ok(None);
         };
         let query = example.question();
-        let vectors = self.parts.embedder.embed(vec![query.clone()]).await;
+        let vectors = self.parts.asking.embed(vec![query.clone()]).await;
         let vector = vectors.map_err(|error| failed(&error))?.into_iter().next();
         let scope = Scope::new(&self.team, &example.user).map_err(|error| failed(&error))?;
         let mut slots = knobs::slots(&self.parts.slots, knobs);
@@ -127,7 +129,7 @@ impl Replay for Again {
             messages: Arc::new(example.messages.clone()),
             query,
             asked_at: example.at,
-            vector: vector.clone().map(Arc::new),
+            vector: vector.map(Arc::new),
             limit: 0,
             gone: Gone::default(),
         };
@@ -151,9 +153,11 @@ impl Replay for Again {
             memory_tokens: knobs.tokens,
         };
         let mut messages = example.messages.clone();
-        if let (Some(shots), Some(vector)) = (knobs.shots, &vector) {
+        if let Some(shots) = knobs.shots {
+            let vectors = self.parts.embedder.embed(vec![example.question()]).await;
+            let vector = vectors.map_err(|error| failed(&error))?.pop().unwrap_or_default();
             let bank = self.parts.banks.of(&scope).await.map_err(|error| failed(&error))?;
-            let near = bank.nearest_before(vector, shots.count, shots.near(), example.at);
+            let near = bank.nearest_before(&vector, shots.count, shots.near(), example.at);
             messages = few_shot::with(&messages, &few_shot::fitting(near, self.parts.shot_tokens, &*counter));
         }
         let Ok(assembled) = assemble(&messages, passages, &budget, &*counter) else {

@@ -25,7 +25,7 @@ pub fn context_parts(
         } else {
             Arc::default()
         },
-        embedder: Arc::clone(&memory.embedder),
+        embedder: Arc::clone(&memory.asking),
         vector_deadline: Duration::from_millis(config.memory.vector_ms),
         // Half of a source's time: the sources then still have theirs.
         patience: Duration::from_millis(config.memory.deadline_ms.div_ceil(2)),

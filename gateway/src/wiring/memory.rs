@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use habit_engine::Embedder;
 use habit_learning::curator::{self, Curator};
 use habit_learning::few_shot::Banks;
 use habit_memory::clock::Clock;
 use habit_memory::context::{self, ContextSource, KnownFacts, Recalled, Slot};
 use habit_memory::files::Files;
+use habit_memory::index::Index;
 use habit_memory::indexer::Indexer;
 use habit_memory::memories::{self, Memories};
 use habit_memory::objects;
@@ -27,7 +29,7 @@ pub(super) fn remember(
 ) -> MemoryParts {
     let Remembering {
         journal,
-        index,
+        index: generations,
         objects,
         files,
         facts,
@@ -38,10 +40,12 @@ pub(super) fn remember(
         runs,
         embedder,
     } = memory;
+    let index: Arc<dyn Index> = Arc::clone(&generations) as Arc<dyn Index>;
+    // Vectors that are compared with those of the index are made by whoever made these.
+    let asking: Arc<dyn Embedder> = Arc::clone(&generations) as Arc<dyn Embedder>;
     let (indexer, task) = Indexer::spawn_with_facts(
         Arc::clone(&journal),
-        Arc::clone(&index),
-        Arc::clone(&embedder),
+        Arc::clone(&generations),
         (Arc::clone(&facts), config.memory.learn),
         lifecycle.soft().clone(),
     );
@@ -54,7 +58,7 @@ pub(super) fn remember(
         journal: Arc::clone(&journal),
         index: Arc::clone(&index),
         indexer: indexer.clone(),
-        embedder: Arc::clone(&embedder),
+        embedder: Arc::clone(&asking),
         clock: Arc::clone(clock),
         tasks: lifecycle.tracker(),
         stop: lifecycle.soft().clone(),
@@ -74,7 +78,7 @@ pub(super) fn remember(
         files: Arc::clone(&files),
         index: Arc::clone(&index),
         indexer: indexer.clone(),
-        embedder: Arc::clone(&embedder),
+        embedder: Arc::clone(&asking),
         clock: Arc::clone(clock),
         followers: vec![Arc::new(curator.clone())],
     });
@@ -119,6 +123,8 @@ pub(super) fn remember(
         consents,
         stores,
         embedder,
+        asking,
+        generations,
         indexer,
         slots: Arc::new(slots),
     }

@@ -94,6 +94,7 @@ pub(super) fn with_tuning(
         slots: Arc::clone(&memory.slots),
         tokens: config.memory.tokens,
         embedder: Arc::clone(&memory.embedder),
+        asking: Arc::clone(&memory.asking),
         banks: memory.banks.clone(),
         shots: shots(config),
         shot_tokens: config.learning.few_shot_tokens,

@@ -9,11 +9,14 @@ use reqwest::Method;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 
-use crate::process::Server;
+use crate::process::{Server, rounds};
 use crate::upstream::Upstream;
 
 /// Sections of the file, each a chunk of its own.
-const SECTIONS: usize = 24;
+pub const SECTIONS: usize = 24;
+
+/// Rounds, unless `HABIT_ROUNDS` says how many.
+const ROUNDS: usize = MOMENTS.len();
 
 /// How long after the request the server is killed, in milliseconds: from before it is read until after it is answered.
 const MOMENTS: [u64; 8] = [0, 5, 15, 30, 60, 120, 300, 1500];
@@ -29,7 +32,7 @@ async fn a_file_is_whole_in_a_store_or_not_there() {
     let whole = post(&server, "/v1/vector_stores", &json!({"file_ids": [file]})).await;
     let whole = settled(&server, &format!("/v1/vector_stores/{}", id(&whole))).await;
     let mut stores = vec![id(&whole)];
-    for moment in MOMENTS {
+    for moment in MOMENTS.into_iter().cycle().take(rounds(ROUNDS)) {
         let store = id(&post(&server, "/v1/vector_stores", &json!({})).await);
         let attach = server
             .request(Method::POST, &format!("/v1/vector_stores/{store}/files"))
@@ -61,11 +64,11 @@ async fn a_file_is_whole_in_a_store_or_not_there() {
     assert_eq!(server.get("/v1/files").await["data"].as_array().unwrap().len(), 1);
 }
 
-fn id(object: &Value) -> String {
+pub fn id(object: &Value) -> String {
     object["id"].as_str().unwrap().to_owned()
 }
 
-async fn upload(server: &Server) -> String {
+pub async fn upload(server: &Server) -> String {
     let mut text = String::new();
     for section in 0..SECTIONS {
         let words = "The lighthouse keeper wrote in his log about wind, rain and ships. ".repeat(6);
@@ -78,14 +81,14 @@ async fn upload(server: &Server) -> String {
     id(&serde_json::from_str(&body).unwrap())
 }
 
-async fn post(server: &Server, path: &str, body: &Value) -> Value {
+pub async fn post(server: &Server, path: &str, body: &Value) -> Value {
     let reply = server.request(Method::POST, path).json(body).send().await.unwrap();
     let (status, body) = (reply.status(), reply.text().await.unwrap());
     assert!(status.is_success(), "{path}: {status} {body}");
     serde_json::from_str(&body).unwrap()
 }
 
-async fn settled(server: &Server, path: &str) -> Value {
+pub async fn settled(server: &Server, path: &str) -> Value {
     let deadline = Instant::now() + Duration::from_mins(1);
     loop {
         let body = server.get(path).await;
@@ -97,27 +100,29 @@ async fn settled(server: &Server, path: &str) -> Value {
     }
 }
 
+/// How many sections of the file are found in this store, each once.
+pub async fn found(server: &Server, store: &str) -> usize {
+    let search = json!({"query": "lighthouse keeper's entry", "max_num_results": 50});
+    let found = post(server, &format!("/v1/vector_stores/{store}/search"), &search).await;
+    let texts: Vec<&str> = found["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|found| found["content"][0]["text"].as_str().unwrap())
+        .collect();
+    let once: BTreeSet<&str> = texts.iter().copied().collect();
+    assert_eq!(once.len(), texts.len(), "a chunk is there twice");
+    texts.len()
+}
+
 async fn search_until_whole(server: &Server, store: &str) {
     let deadline = Instant::now() + Duration::from_mins(1);
-    let search = json!({"query": "lighthouse keeper's entry", "max_num_results": 50});
     loop {
-        let found = post(server, &format!("/v1/vector_stores/{store}/search"), &search).await;
-        let texts: Vec<&str> = found["data"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|found| found["content"][0]["text"].as_str().unwrap())
-            .collect();
-        let once: BTreeSet<&str> = texts.iter().copied().collect();
-        assert_eq!(once.len(), texts.len(), "a chunk is there twice");
-        if texts.len() == SECTIONS {
+        let found = found(server, store).await;
+        if found == SECTIONS {
             return;
         }
-        assert!(
-            texts.len() < SECTIONS && Instant::now() < deadline,
-            "{} of {SECTIONS}",
-            texts.len()
-        );
+        assert!(found < SECTIONS && Instant::now() < deadline, "{found} of {SECTIONS}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -1,12 +1,12 @@
 //! kill -9 in the middle of a routine, and of taking it back: nothing lost, nothing done twice, nothing half there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::process::{Server, run};
+use crate::process::{Server, habit, rounds, run};
 use crate::upstream::Upstream;
 
 /// Different questions, and how often each was asked.
@@ -24,7 +24,18 @@ struct Gateway {
 
 impl Gateway {
     async fn start(data: &Path, upstream: &Upstream, admin: Option<String>) -> Self {
-        let server = Server::start(data, &["--upstream", &upstream.url]).await;
+        Self::start_that(true, data, upstream, admin).await
+    }
+
+    /// One that notes what users state, or does not.
+    async fn start_that(learns: bool, data: &Path, upstream: &Upstream, admin: Option<String>) -> Self {
+        let mut command = habit();
+        command
+            .env("HABIT_MEMORY_LEARN", learns.to_string())
+            .arg("--data-dir")
+            .arg(data)
+            .args(["serve", "--bind", "127.0.0.1:0", "--upstream", &upstream.url]);
+        let server = Server::start_command(data, command).await;
         let admin = admin.unwrap_or_else(|| {
             let output = run(data, &["keys", "create", "--team", "t", "--user", "u", "--admin"]);
             String::from_utf8(output.stdout).unwrap().trim().to_owned()
@@ -63,6 +74,16 @@ impl Gateway {
         }
     }
 
+    /// Which of these are noted, sorted, as often as they are.
+    async fn noted(&self, stated: &BTreeSet<String>) -> Vec<String> {
+        let memories = self.get("/v1/memories?limit=1000").await;
+        let memories = memories["results"].as_array().unwrap().iter();
+        let texts = memories.map(|memory| memory["memory"].as_str().unwrap().to_owned());
+        let mut noted: Vec<String> = texts.filter(|text| stated.contains(text)).collect();
+        noted.sort();
+        noted
+    }
+
     /// Of each question, which turns may be recalled and which not.
     async fn recalled(&self) -> BTreeMap<String, [usize; 2]> {
         let turns = self.get("/v1/turns?limit=1000").await;
@@ -79,10 +100,6 @@ impl Gateway {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_routine_survives_kill_9_whole() {
-    let rounds = std::env::var("HABIT_ROUNDS")
-        .ok()
-        .and_then(|rounds| rounds.parse().ok());
-    let rounds = rounds.unwrap_or(ROUNDS);
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let upstream = Upstream::start().await;
@@ -96,7 +113,7 @@ async fn a_routine_survives_kill_9_whole() {
             gateway.post("/v1/chat/completions", &body).await;
         }
     }
-    for round in 0..rounds {
+    for round in 0..rounds(ROUNDS) {
         let asked = gateway
             .post("/v1/downtime/run", &json!({"routine": "dedupe", "user": "u"}))
             .await;
@@ -132,6 +149,64 @@ async fn a_routine_survives_kill_9_whole() {
             QUESTIONS * TIMES
         );
     }
+}
+
+/// Statements a round.
+const STATEMENTS: usize = 25;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_stated_is_noted_once_through_kill_9() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let upstream = Upstream::start().await;
+    let mut admin = None;
+    for round in 0..rounds(ROUNDS) {
+        let deaf = Gateway::start_that(false, &data, &upstream, admin).await;
+        let stated: BTreeSet<String> = (0..STATEMENTS)
+            .map(|n| format!("My favourite {} is lemon.", word(round * STATEMENTS + n)))
+            .collect();
+        for text in &stated {
+            let body = json!({"messages": [{"role": "user", "content": text}]});
+            deaf.post("/v1/chat/completions", &body).await;
+        }
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while deaf.get("/health").await["index"]["pending"] != 0 {
+            assert!(Instant::now() < deadline, "what was said is not indexed");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(
+            deaf.noted(&stated).await,
+            Vec::<String>::new(),
+            "it is not to note anything"
+        );
+        let again = deaf.admin.clone();
+        deaf.server.kill_9();
+        let mut gateway = Gateway::start(&data, &upstream, Some(again)).await;
+        let asked = json!({"routine": "consolidate", "user": "u"});
+        let asked = gateway.post("/v1/downtime/run", &asked).await;
+        let run = asked["data"][0]["id"].as_str().unwrap().to_owned();
+        gateway = killed(gateway, &data, &upstream, &run, round).await;
+        gateway.until(&run, "finished").await;
+        let noted = gateway.noted(&stated).await;
+        assert!(noted.iter().eq(&stated), "each once, in round {round}: {noted:#?}");
+        gateway
+            .post(&format!("/v1/downtime/runs/{run}/undo"), &Value::Null)
+            .await;
+        gateway = killed(gateway, &data, &upstream, &run, round).await;
+        gateway.until(&run, "undone").await;
+        assert_eq!(gateway.noted(&stated).await, Vec::<String>::new(), "in round {round}");
+        admin = Some(gateway.admin.clone());
+    }
+}
+
+/// A word of its own for each number.
+fn word(mut number: usize) -> String {
+    let mut word = String::from("tune");
+    for _ in 0..3 {
+        word.push(char::from(b'a' + u8::try_from(number % 26).unwrap()));
+        number /= 26;
+    }
+    word
 }
 
 /// Kills it a little later each round, and starts it again. The run goes on by itself.

@@ -13,7 +13,7 @@ use habit_learning::trainer::Settings;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::process::{Server, setting};
+use crate::process::{Server, rounds, setting};
 
 /// In this order.
 const PHASES: [&str; 4] = ["base", "training", "merging", "scoring"];
@@ -109,14 +109,10 @@ fn names(folder: &Path) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_survives_kill_9_in_every_phase() {
-    let rounds = std::env::var("HABIT_ROUNDS")
-        .ok()
-        .and_then(|rounds| rounds.parse().ok())
-        .unwrap_or(ROUNDS);
     let dir = tempfile::tempdir().unwrap();
     let data = dir.path().join("data");
     let served = std::fs::metadata(setting("HABIT_TEST_MODEL").join("model.gguf")).unwrap();
-    for round in 0..rounds {
+    for round in 0..rounds(ROUNDS) {
         let plan = plan(round);
         let id = plan.id.to_string();
         let team = data.join("learning/team-t");

@@ -3,6 +3,7 @@
 //! `HABIT_TEST_POSTGRES` (a server).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
+mod anew;
 mod bad_input;
 mod chat_command;
 mod crash;

@@ -15,6 +15,12 @@ pub fn setting(name: &str) -> PathBuf {
     PathBuf::from(std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: run the tests by `make test`")))
 }
 
+/// How often a test kills: `HABIT_ROUNDS`, or else so many times.
+pub fn rounds(usual: usize) -> usize {
+    let rounds = std::env::var("HABIT_ROUNDS").ok();
+    rounds.and_then(|rounds| rounds.parse().ok()).unwrap_or(usual)
+}
+
 /// The binary, with the shared model store and nothing of this user's configuration.
 pub fn habit() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_habit"));

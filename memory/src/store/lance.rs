@@ -12,17 +12,19 @@ use lancedb::query::{ExecutableQuery, QueryBase, Select};
 use lancedb::{DistanceType, Table};
 use tokio::sync::Mutex;
 
+use self::roll::Roll;
 use super::depot::Depot;
 use crate::error::MemoryError;
+use crate::generations::Storage;
 use crate::index::{Entry, Hit, Index, Named, Query, Removal, Section};
 use crate::scope::Scope;
 
 mod open;
+mod roll;
 mod rows;
 mod upkeep;
 
-/// The table's name, and with `.lance` the name of its folder.
-const TABLE: &str = "entries";
+pub use open::Made;
 
 /// Where in the schema's metadata the embedder is named.
 const EMBEDDER_KEY: &str = "habit.embedder";
@@ -35,6 +37,8 @@ const MIN_PROBES: usize = 32;
 /// The index on LanceDB, in a folder, or in an object store that several gateways share.
 pub struct LanceIndex {
     table: Table,
+    /// The table's name.
+    name: String,
     depot: Depot,
     dimensions: usize,
     /// Writers take turns: commits that collide would have to be retried, and housekeeping would lose its work.
@@ -53,9 +57,54 @@ impl LanceIndex {
     /// embedder: the message says to run `habit reindex`.
     pub async fn open(depot: impl Into<Depot>, dimensions: usize, embedder_id: &str) -> Result<Self, MemoryError> {
         let depot = depot.into();
-        let table = open::table(&depot, dimensions, embedder_id).await?;
+        let name = Roll::read(&depot).await?.serving;
+        Self::of_table(depot, name, dimensions, embedder_id).await
+    }
+
+    /// Which embedder made the index that serves in this place; `None` if there is none yet.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`] if the place can't be read.
+    pub async fn made(depot: impl Into<Depot>) -> Result<Option<Made>, MemoryError> {
+        let depot = depot.into();
+        let name = Roll::read(&depot).await?.serving;
+        open::made(&depot, &name).await
+    }
+
+    /// The index that an earlier process began to make beside the one that serves, if it is for this embedder.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`] if the place can't be read.
+    pub async fn next(depot: impl Into<Depot>, dimensions: usize, id: &str) -> Result<Option<Self>, MemoryError> {
+        let depot = depot.into();
+        let Some(name) = Roll::read(&depot).await?.next else {
+            return Ok(None);
+        };
+        let made = open::made(&depot, &name).await?;
+        if made.is_none_or(|made| made.embedder != id || made.dimensions != dimensions) {
+            return Ok(None);
+        }
+        Self::of_table(depot, name, dimensions, id).await.map(Some)
+    }
+
+    /// Makes an empty index beside the one that serves, in place of any that did not get to serve.
+    ///
+    /// # Errors
+    /// [`MemoryError::Storage`] if the place can't be written, or is an object store: others may use what is there.
+    pub async fn beside(depot: impl Into<Depot>, dimensions: usize, id: &str) -> Result<Self, MemoryError> {
+        let depot = depot.into();
+        let roll = Roll::read(&depot).await?;
+        let alone = Roll { next: None, ..roll };
+        alone.write(&depot).await?;
+        alone.remove_others(&depot).await?;
+        Self::of_table(depot, alone.name_for_next(), dimensions, id).await
+    }
+
+    async fn of_table(depot: Depot, name: String, dimensions: usize, embedder_id: &str) -> Result<Self, MemoryError> {
+        let table = open::table((&depot, &name), dimensions, embedder_id).await?;
         Ok(Self {
             table,
+            name,
             depot,
             dimensions,
             writer: Mutex::new(()),
@@ -132,6 +181,23 @@ impl LanceIndex {
             .await?
             .try_collect()
             .await
+    }
+}
+
+#[async_trait]
+impl Storage for LanceIndex {
+    async fn begun(&self) -> Result<(), MemoryError> {
+        let roll = Roll::read(&self.depot).await?;
+        let next = Some(self.name.clone());
+        Roll { next, ..roll }.write(&self.depot).await
+    }
+
+    async fn serve(&self) -> Result<(), MemoryError> {
+        Roll::of(&self.name).write(&self.depot).await
+    }
+
+    async fn remove_others(&self) -> Result<(), MemoryError> {
+        Roll::of(&self.name).remove_others(&self.depot).await
     }
 }
 

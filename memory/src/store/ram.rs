@@ -10,7 +10,7 @@ use super::{admit_document, admit_turn, taken};
 use crate::documents::{Chunk, Document, Place};
 use crate::error::MemoryError;
 use crate::interaction::Interaction;
-use crate::journal::{Erased, Journal, Page, Pending, Totals};
+use crate::journal::{Erased, First, Journal, Page, Pending, Totals};
 use crate::scope::Scope;
 
 /// See the module.
@@ -313,8 +313,11 @@ impl Journal for RamJournal {
         Ok(found)
     }
 
-    async fn pending(&self, limit: u64) -> Result<Vec<Pending>, MemoryError> {
+    async fn pending(&self, limit: u64, first: First) -> Result<Vec<Pending>, MemoryError> {
         let mut pending = self.state().pending();
+        if first == First::Newest {
+            pending.reverse();
+        }
         pending.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
         Ok(pending)
     }

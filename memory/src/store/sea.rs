@@ -13,7 +13,7 @@ use super::{admit_document, admit_turn};
 use crate::documents::{Chunk, Document};
 use crate::error::MemoryError;
 use crate::interaction::Interaction;
-use crate::journal::{Alone, Erased, Journal, Page, Pending, Totals};
+use crate::journal::{Alone, Erased, First, Journal, Page, Pending, Totals};
 use crate::scope::Scope;
 
 mod alone;
@@ -276,8 +276,8 @@ impl Journal for SeaJournal {
         Ok(self.writer.write(Write::DeleteDocument(scope.clone(), id)).await?.rows > 0)
     }
 
-    async fn pending(&self, limit: u64) -> Result<Vec<Pending>, MemoryError> {
-        pending::oldest(&self.database, limit).await
+    async fn pending(&self, limit: u64, first: First) -> Result<Vec<Pending>, MemoryError> {
+        pending::read(&self.database, limit, first).await
     }
 
     async fn mark_indexed(&self, ids: &[Uuid]) -> Result<(), MemoryError> {

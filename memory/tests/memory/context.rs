@@ -2,7 +2,7 @@
 //! with the real embedder and the real index where it is about finding the right thing.
 
 mod schemas;
-mod world;
+pub mod world;
 
 use std::time::Duration;
 

@@ -3,6 +3,8 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use habit_engine::embedder::HashEmbedder;
+use habit_memory::generations::{Generation, Generations};
 use habit_memory::index::{Entry, Index, Named, Owner, Query, Removal, Section};
 use habit_memory::passage::SourceKind;
 use habit_memory::store::lance::LanceIndex;
@@ -477,6 +479,15 @@ async fn what_stands_beside_counts() {
     let (team, parents) = ("red".to_owned(), vec![question.id]);
     index.remove(Removal::Parents { team, parents }).await.unwrap();
     assert_eq!(found(&index, &me, around).await, HashSet::new());
+}
+
+#[tokio::test]
+async fn generations_keep_the_laws() {
+    let generations = Generations::new(Generation {
+        embedder: Arc::new(HashEmbedder::new(DIMENSIONS)),
+        index: Arc::new(RamIndex::new(DIMENSIONS)),
+    });
+    laws(&generations).await;
 }
 
 #[tokio::test]

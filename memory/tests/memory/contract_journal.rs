@@ -7,7 +7,7 @@ use std::sync::Arc;
 use habit_engine::{FinishReason, Message, Role, Usage};
 use habit_memory::documents::{Chunk, Document, Place};
 use habit_memory::interaction::{Interaction, Lookup, Outcome, Timing};
-use habit_memory::journal::{Journal, Page, Pending, Totals};
+use habit_memory::journal::{First, Journal, Page, Pending, Totals};
 use habit_memory::overflow::Left;
 use habit_memory::passage::{Citation, Passage, SourceKind};
 use habit_memory::store::ram::RamJournal;
@@ -220,7 +220,13 @@ async fn what_was_acknowledged_is_there_after_a_death() {
     let second = open(&path).await;
     assert_eq!(second.turn(&alice(), said.id).await.unwrap(), Some(said));
     assert_eq!(second.document(&alice(), document.id).await.unwrap(), Some(document));
-    let pending: Vec<Uuid> = second.pending(10).await.unwrap().iter().map(pending_id).collect();
+    let pending: Vec<Uuid> = second
+        .pending(10, First::Oldest)
+        .await
+        .unwrap()
+        .iter()
+        .map(pending_id)
+        .collect();
     assert_eq!(pending, chunks.iter().map(|chunk| chunk.id).collect::<Vec<_>>());
     first.close().await;
     second.close().await;

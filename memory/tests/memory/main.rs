@@ -12,3 +12,4 @@ mod assembly;
 mod context;
 mod contract_index;
 mod contract_journal;
+mod generations;

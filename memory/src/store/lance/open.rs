@@ -2,12 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use lancedb::arrow::arrow_schema::DataType;
+use lancedb::arrow::arrow_schema::{DataType, SchemaRef};
 use lancedb::database::CreateTableMode;
 use lancedb::index::Index as Structure;
 use lancedb::{Connection, Error, Table};
 
-use super::{EMBEDDER_KEY, TABLE, rows, word_structure};
+use super::roll::Roll;
+use super::{EMBEDDER_KEY, rows, word_structure};
 use crate::error::MemoryError;
 use crate::store::depot::Depot;
 
@@ -15,12 +16,34 @@ use crate::store::depot::Depot;
 const TRIED_FOR: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// Who made the vectors of an index.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Made {
+    /// The embedder's id.
+    pub embedder: String,
+    /// Floats a vector.
+    pub dimensions: usize,
+}
+
+/// Who made this table; `None` if there is none.
+pub(super) async fn made(depot: &Depot, name: &str) -> Result<Option<Made>, MemoryError> {
+    match connect(depot).await?.open_table(name).execute().await {
+        Ok(table) => made_of(&table).await.map(Some),
+        Err(Error::TableNotFound { .. }) => Ok(None),
+        Err(error) => Err(cannot_open(depot, &error)),
+    }
+}
+
 /// The table in this place, made if there is none.
-pub(super) async fn table(depot: &Depot, dimensions: usize, embedder_id: &str) -> Result<Table, MemoryError> {
+pub(super) async fn table(
+    (depot, name): (&Depot, &str),
+    dimensions: usize,
+    embedder_id: &str,
+) -> Result<Table, MemoryError> {
     let database = connect(depot).await?;
     let began = Instant::now();
     let table = loop {
-        match open(&database, dimensions, embedder_id).await? {
+        match open((&database, name), dimensions, embedder_id).await? {
             Ok(table) => break table,
             // Another gateway makes it at the same time, or an object store was away for a moment.
             Err(_) if matches!(depot, Depot::Bucket(_)) && began.elapsed() < TRIED_FOR => {
@@ -36,21 +59,16 @@ pub(super) async fn table(depot: &Depot, dimensions: usize, embedder_id: &str) -
 /// Throws away what is there.
 pub(super) async fn clear(depot: &Depot, dimensions: usize, embedder_id: &str) -> Result<(), MemoryError> {
     match depot {
-        Depot::Folder(folder) => {
-            let old = folder.join(format!("{TABLE}.lance"));
-            match tokio::fs::remove_dir_all(&old).await {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(MemoryError::Storage(format!(
-                    "the old index {} can't be removed: {error}",
-                    old.display()
-                ))),
-                _ => Ok(()),
-            }
+        Depot::Folder(_) => {
+            Roll::remove_all(depot).await?;
+            Roll::remove(depot).await
         }
         // A new version of the same table: whoever has it open sees an empty one, not files that are gone.
         Depot::Bucket(_) => {
+            let name = Roll::read(depot).await?.serving;
             let empty = connect(depot)
                 .await?
-                .create_empty_table(TABLE, rows::schema(dimensions, embedder_id)?)
+                .create_empty_table(name, rows::schema(dimensions, embedder_id)?)
                 .mode(CreateTableMode::Overwrite);
             empty
                 .execute()
@@ -76,14 +94,14 @@ async fn connect(depot: &Depot) -> Result<Connection, MemoryError> {
 
 /// The table, made if there is none. What LanceDB has against it may pass.
 async fn open(
-    database: &Connection,
+    (database, name): (&Connection, &str),
     dimensions: usize,
     embedder_id: &str,
 ) -> Result<Result<Table, Error>, MemoryError> {
     let schema = rows::schema(dimensions, embedder_id)?;
     let opened = async {
-        let table = match database.open_table(TABLE).execute().await {
-            Err(Error::TableNotFound { .. }) => database.create_empty_table(TABLE, schema).execute().await?,
+        let table = match database.open_table(name).execute().await {
+            Err(Error::TableNotFound { .. }) => database.create_empty_table(name, schema).execute().await?,
             opened => opened?,
         };
         let structures = table.list_indices().await?;
@@ -109,24 +127,30 @@ fn cannot_open(depot: &Depot, error: &Error) -> MemoryError {
     MemoryError::Storage(format!("the index in {depot} can't be opened: {error}; {advice}"))
 }
 
-/// Refuses a table whose vectors this embedder did not make: they can't be compared with its own.
-async fn check_embedder(table: &Table, dimensions: usize, embedder_id: &str) -> Result<(), MemoryError> {
-    let schema = table
-        .schema()
-        .await
-        .map_err(|error| MemoryError::Storage(format!("the index's schema can't be read: {error}")))?;
-    let made_by = schema
-        .metadata()
-        .get(EMBEDDER_KEY)
-        .map_or("an unknown embedder", String::as_str);
-    let made_for = match schema
-        .field_with_name(rows::VECTOR)
-        .map(|field| field.data_type().clone())
-    {
+async fn made_of(table: &Table) -> Result<Made, MemoryError> {
+    let schema = schema(table).await?;
+    let embedder = schema.metadata().get(EMBEDDER_KEY);
+    let vector = schema.field_with_name(rows::VECTOR);
+    let dimensions = match vector.map(|field| field.data_type().clone()) {
         Ok(DataType::FixedSizeList(_, size)) => usize::try_from(size).unwrap_or(0),
         _ => 0,
     };
-    if made_by == embedder_id && made_for == dimensions {
+    Ok(Made {
+        embedder: embedder.map_or("an unknown embedder", String::as_str).to_owned(),
+        dimensions,
+    })
+}
+
+async fn schema(table: &Table) -> Result<SchemaRef, MemoryError> {
+    let schema = table.schema().await;
+    schema.map_err(|error| MemoryError::Storage(format!("the index's schema can't be read: {error}")))
+}
+
+/// Refuses a table whose vectors this embedder did not make: they can't be compared with its own.
+async fn check_embedder(table: &Table, dimensions: usize, embedder_id: &str) -> Result<(), MemoryError> {
+    let made = made_of(table).await?;
+    if made.embedder == embedder_id && made.dimensions == dimensions {
+        let schema = schema(table).await?;
         if rows::ALL.iter().all(|column| schema.field_with_name(column).is_ok()) {
             return Ok(());
         }
@@ -137,7 +161,8 @@ async fn check_embedder(table: &Table, dimensions: usize, embedder_id: &str) -> 
         ));
     }
     Err(MemoryError::Storage(format!(
-        "the index was made with the embedder {made_by} ({made_for} dimensions), but {embedder_id} ({dimensions} \
-         dimensions) is configured; run `habit reindex` to make the index anew, or configure the old embedder"
+        "the index was made with the embedder {} ({} dimensions), but {embedder_id} ({dimensions} \
+         dimensions) is configured; run `habit reindex` to make the index anew, or configure the old embedder",
+        made.embedder, made.dimensions
     )))
 }

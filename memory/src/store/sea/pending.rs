@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{ColumnTrait, DbErr, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, DbErr, EntityTrait, Order, QueryFilter, QueryOrder, QuerySelect};
 
 use super::database::Database;
 use super::{BATCH, rows};
 use crate::documents::Document;
 use crate::error::MemoryError;
-use crate::journal::Pending;
+use crate::journal::{First, Pending};
 use crate::store::entity::{chunk, document, turn};
 
 /// A row of one of the two kinds; ids sort by time.
@@ -26,10 +26,10 @@ impl Row {
     }
 }
 
-/// The oldest pending turns and chunks, oldest first, at most `limit` of both together.
-pub async fn oldest(db: &Database, limit: u64) -> Result<Vec<Pending>, MemoryError> {
+/// The first pending turns and chunks, in that order, at most `limit` of both together.
+pub async fn read(db: &Database, limit: u64, first: First) -> Result<Vec<Pending>, MemoryError> {
     let explain = |error| db.explain(&error);
-    let rows = oldest_rows(db, limit).await.map_err(explain)?;
+    let rows = first_rows(db, limit, first).await.map_err(explain)?;
     let before = parents(db, &rows).await.map_err(explain)?;
     let documents = documents(db, &rows).await.map_err(explain)?;
     let documents = documents
@@ -68,13 +68,17 @@ pub async fn oldest(db: &Database, limit: u64) -> Result<Vec<Pending>, MemoryErr
     Ok(pending)
 }
 
-async fn oldest_rows(db: &Database, limit: u64) -> Result<Vec<Row>, DbErr> {
+async fn first_rows(db: &Database, limit: u64, first: First) -> Result<Vec<Row>, DbErr> {
+    let order = match first {
+        First::Oldest => Order::Asc,
+        First::Newest => Order::Desc,
+    };
     let turns = turn::Entity::find()
         .filter(turn::Column::Pending.eq(true))
-        .order_by_asc(turn::Column::Id);
+        .order_by(turn::Column::Id, order.clone());
     let chunks = chunk::Entity::find()
         .filter(chunk::Column::Pending.eq(true))
-        .order_by_asc(chunk::Column::Id);
+        .order_by(chunk::Column::Id, order);
     let turns = turns
         .limit(limit)
         .all(db)
@@ -89,6 +93,9 @@ async fn oldest_rows(db: &Database, limit: u64) -> Result<Vec<Row>, DbErr> {
         .map(|row| Row::Chunk(Box::new(row)));
     let mut rows: Vec<Row> = turns.chain(chunks).collect();
     rows.sort_by(|a, b| a.id().cmp(b.id()));
+    if first == First::Newest {
+        rows.reverse();
+    }
     rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
     Ok(rows)
 }

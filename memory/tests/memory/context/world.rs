@@ -10,6 +10,7 @@ use habit_engine::{Embedder, Message, Role, Usage};
 use habit_memory::Scope;
 use habit_memory::context::{ContextSource, Options, Recalled, Request, inference, persistent};
 use habit_memory::documents::{Cut, Document, Place, extract, split};
+use habit_memory::generations::{Generation, Generations};
 use habit_memory::index::Index;
 use habit_memory::indexer::Indexer;
 use habit_memory::interaction::{Interaction, Lookup, Outcome, Timing};
@@ -28,9 +29,9 @@ pub struct World {
     pub index: Arc<dyn Index>,
     pub indexer: Indexer,
     embedder: Arc<dyn Embedder>,
-    options: Options,
+    pub options: Options,
     now: AtomicI64,
-    stop: CancellationToken,
+    pub stop: CancellationToken,
     _dir: Option<tempfile::TempDir>,
 }
 
@@ -84,14 +85,14 @@ impl World {
     }
 
     fn of(embedder: Arc<dyn Embedder>, index: Arc<dyn Index>, dir: Option<tempfile::TempDir>) -> Self {
+        Self::over(Arc::new(Generations::new(Generation { embedder, index })), dir)
+    }
+
+    /// Over these, as they are.
+    pub fn over(generations: Arc<Generations>, dir: Option<tempfile::TempDir>) -> Self {
         let journal: Arc<dyn Journal> = Arc::new(RamJournal::default());
         let stop = CancellationToken::new();
-        let (indexer, _) = Indexer::spawn(
-            Arc::clone(&journal),
-            Arc::clone(&index),
-            Arc::clone(&embedder),
-            stop.clone(),
-        );
+        let (indexer, _) = Indexer::spawn(Arc::clone(&journal), Arc::clone(&generations), stop.clone());
         // Slow machines must not fail these tests: what the bound is for is tested elsewhere.
         let options = Options {
             catch_up: std::time::Duration::from_mins(1),
@@ -101,9 +102,9 @@ impl World {
         Self {
             scope: user("red", "ann"),
             journal,
-            index,
+            index: Arc::clone(&generations) as Arc<dyn Index>,
             indexer,
-            embedder,
+            embedder: generations,
             options,
             now,
             stop,

@@ -50,7 +50,7 @@ pub async fn a_second_write_of_a_turn_replaces_the_first(journal: Any) {
     turn.outcome = Outcome::Completed;
     journal.record(turn.clone()).await.unwrap();
     assert_eq!(journal.turns(&alice(), page(10)).await.unwrap(), [turn]);
-    assert_eq!(journal.pending(10).await.unwrap().len(), 1);
+    assert_eq!(journal.pending(10, First::Oldest).await.unwrap().len(), 1);
 }
 
 pub async fn a_turn_needs_a_conversation(journal: Any) {
@@ -164,7 +164,7 @@ pub async fn a_deleted_turn_is_gone(journal: Any) {
     assert!(journal.turns_by_id(&alice(), &[turn.id]).await.unwrap().is_empty());
     assert!(journal.turns(&alice(), page(10)).await.unwrap().is_empty());
     assert_eq!(journal.turn_by_chain(&alice(), &turn.chain).await.unwrap(), None);
-    assert!(journal.pending(10).await.unwrap().is_empty());
+    assert!(journal.pending(10, First::Oldest).await.unwrap().is_empty());
     assert_eq!(journal.mark_all_pending().await.unwrap(), 0);
 }
 
@@ -370,7 +370,7 @@ pub async fn documents_are_deleted_by_those_who_see_them(journal: Any) {
             pending: 2
         }
     );
-    assert_eq!(journal.pending(10).await.unwrap().len(), 2);
+    assert_eq!(journal.pending(10, First::Oldest).await.unwrap().len(), 2);
 }
 
 pub async fn pending_is_oldest_first_and_ends_when_indexed(journal: Any) {
@@ -395,14 +395,16 @@ pub async fn pending_is_oldest_first_and_ends_when_indexed(journal: Any) {
         turn: Box::new(last),
         before: None,
     });
-    assert_eq!(journal.pending(10).await.unwrap(), expected);
+    assert_eq!(journal.pending(10, First::Oldest).await.unwrap(), expected);
     let ids: Vec<Uuid> = expected.iter().map(pending_id).collect();
-    assert_eq!(journal.pending(2).await.unwrap(), expected[..2]);
+    assert_eq!(journal.pending(2, First::Oldest).await.unwrap(), expected[..2]);
+    let newest: Vec<Pending> = expected[expected.len() - 2..].iter().rev().cloned().collect();
+    assert_eq!(journal.pending(2, First::Newest).await.unwrap(), newest);
     journal.mark_indexed(&ids[..2]).await.unwrap();
-    assert_eq!(journal.pending(2).await.unwrap(), expected[2..4]);
+    assert_eq!(journal.pending(2, First::Oldest).await.unwrap(), expected[2..4]);
     journal.mark_indexed(&ids).await.unwrap();
     journal.mark_indexed(&[]).await.unwrap();
-    assert!(journal.pending(10).await.unwrap().is_empty());
+    assert!(journal.pending(10, First::Oldest).await.unwrap().is_empty());
 }
 
 pub async fn pending_leaves_out_what_is_never_recalled(journal: Any) {
@@ -422,7 +424,13 @@ pub async fn pending_leaves_out_what_is_never_recalled(journal: Any) {
         journal.record(turn.clone()).await.unwrap();
     }
     for _ in 0..2 {
-        let pending: Vec<Uuid> = journal.pending(10).await.unwrap().iter().map(pending_id).collect();
+        let pending: Vec<Uuid> = journal
+            .pending(10, First::Oldest)
+            .await
+            .unwrap()
+            .iter()
+            .map(pending_id)
+            .collect();
         assert_eq!(pending, [interrupted.id]);
         assert_eq!(
             journal.totals().await.unwrap(),
@@ -474,7 +482,7 @@ pub async fn pending_shows_the_turn_before(journal: Any) {
     }
     // An indexed turn is a neighbour all the same.
     journal.mark_indexed(&[start.id]).await.unwrap();
-    for pending in journal.pending(10).await.unwrap() {
+    for pending in journal.pending(10, First::Oldest).await.unwrap() {
         let Pending::Turn { turn, before } = pending else {
             panic!("there are no documents")
         };
@@ -491,7 +499,13 @@ pub async fn everything_can_be_made_pending_again(journal: Any) {
     journal.mark_indexed(&ids).await.unwrap();
     assert_eq!(journal.totals().await.unwrap().pending, 0);
     assert_eq!(journal.mark_all_pending().await.unwrap(), 3);
-    let pending: Vec<Uuid> = journal.pending(10).await.unwrap().iter().map(pending_id).collect();
+    let pending: Vec<Uuid> = journal
+        .pending(10, First::Oldest)
+        .await
+        .unwrap()
+        .iter()
+        .map(pending_id)
+        .collect();
     assert_eq!(pending, ids);
 }
 

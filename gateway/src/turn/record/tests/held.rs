@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use habit_memory::documents::{Chunk, Document};
 use habit_memory::interaction::Interaction;
-use habit_memory::journal::{Erased, Journal, Page, Pending, Totals};
+use habit_memory::journal::{Erased, First, Journal, Page, Pending, Totals};
 use habit_memory::store::ram::RamJournal;
 use habit_memory::{MemoryError, Scope};
 use tokio::sync::Semaphore;
@@ -92,8 +92,8 @@ impl Journal for Held {
     async fn delete_document(&self, scope: &Scope, id: Uuid) -> Result<bool, MemoryError> {
         self.inner.delete_document(scope, id).await
     }
-    async fn pending(&self, limit: u64) -> Result<Vec<Pending>, MemoryError> {
-        self.inner.pending(limit).await
+    async fn pending(&self, limit: u64, first: First) -> Result<Vec<Pending>, MemoryError> {
+        self.inner.pending(limit, first).await
     }
     async fn mark_indexed(&self, ids: &[Uuid]) -> Result<(), MemoryError> {
         self.inner.mark_indexed(ids).await
