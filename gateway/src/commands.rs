@@ -12,6 +12,7 @@ pub mod client;
 pub mod documents;
 pub mod downtime;
 pub mod eval;
+pub mod indexing;
 pub mod ingest;
 pub mod keys;
 pub mod learn;

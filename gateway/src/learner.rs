@@ -35,7 +35,7 @@ mod routine;
 pub mod workshop;
 
 use outcome::summary;
-use place::{folders, names, remove, storage};
+use place::{folders, has_begun, names, remove, storage};
 
 pub use gauge::{Gauge, Progress};
 pub use workshop::{Served, Workshop};
@@ -252,7 +252,7 @@ impl Learner {
     pub async fn run(&self, team: &str, id: Uuid) -> Result<Known, LearnError> {
         let tainted = self.inner.parts.curator.ledger().tainted(team).await?;
         let known = self.known(team, id, &tainted)?;
-        if known.progress.is_none() && known.report.is_none() && !self.folder(team, id).exists() {
+        if known.progress.is_none() && known.report.is_none() && !has_begun(&self.folder(team, id)) {
             return Err(LearnError::Unknown(id));
         }
         Ok(known)

@@ -61,6 +61,7 @@ pub async fn upload(
     let Upload {
         place,
         conversation,
+        wait,
         files,
     } = ingest::read_form(form).await?;
     let scope = match conversation {
@@ -89,7 +90,8 @@ pub async fn upload(
         return Err(error.with_param("file"));
     }
     memory.indexer.wake();
-    let indexed = memory.indexer.caught_up(INDEX_WAIT).await;
+    let patience = if wait { INDEX_WAIT } else { Duration::ZERO };
+    let indexed = memory.indexer.caught_up(patience).await;
     Ok(Json(Ingested {
         object: "list",
         data,

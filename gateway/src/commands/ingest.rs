@@ -7,12 +7,11 @@ use std::process::ExitCode;
 use anyhow::Context;
 use http::Method;
 use reqwest::multipart::{Form, Part};
-use serde_json::Value;
 
 use self::known::Known;
 use self::walk::Found;
 use super::client::Connection;
-use super::progress;
+use super::{indexing, progress};
 use crate::cli::{Common, Ingest};
 use crate::wiring::Purpose;
 
@@ -56,6 +55,10 @@ async fn work(connection: &Connection, files: &[Found], flags: &Ingest) -> anyho
         bar.inc(1);
     }
     bar.finish_and_clear();
+    if !flags.watch {
+        // What went in is kept, whether or not this is waited for.
+        indexing::wait(connection, "indexing").await?;
+    }
     if unchanged > 0 {
         eprintln!("{unchanged} of {} files were there already", files.len());
     }
@@ -82,6 +85,8 @@ async fn send(connection: &Connection, file: &Found, flags: &Ingest, known: &mut
         return Ok(Went::Unchanged);
     }
     let mut form = Form::new().part("file", Part::bytes(bytes).file_name(file.base.clone()));
+    // One file after the other goes in at the speed of the disk; they are embedded together, behind.
+    form = form.text("wait", "false");
     if !file.folder.is_empty() {
         form = form.text("folder", file.folder.clone());
     }
@@ -96,14 +101,9 @@ async fn send(connection: &Connection, file: &Found, flags: &Ingest, known: &mut
         .await?;
     let document = &reply["data"][0];
     let text = |field: &str| document[field].as_str().unwrap_or_default().to_owned();
-    let later = if reply["indexed"] == Value::Bool(true) {
-        ""
-    } else {
-        " (still being indexed)"
-    };
     known.note(name, text("id"), sha256);
     Ok(Went::In(format!(
-        "{}  {}  {} passages{later}",
+        "{}  {}  {} passages",
         text("id"),
         text("name"),
         document["chunks"]

@@ -40,5 +40,12 @@ pub(super) fn names(folder: &Path) -> Vec<String> {
 /// The runs in a team's folder.
 pub(super) fn folders(team: &Path) -> Vec<Uuid> {
     let names = names(team).into_iter();
-    names.filter_map(|name| Uuid::parse_str(&name).ok()).collect()
+    let ids = names.filter_map(|name| Uuid::parse_str(&name).ok());
+    ids.filter(|id| has_begun(&team.join(id.to_string()))).collect()
+}
+
+/// Whether there is more than an empty folder: a process may end before it has written what the run is to be, and then there
+/// was none.
+pub(super) fn has_begun(run: &Path) -> bool {
+    ["run.json", "report.json"].iter().any(|file| run.join(file).exists())
 }

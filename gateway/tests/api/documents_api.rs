@@ -249,3 +249,30 @@ async fn files_of_one_name_in_different_folders_are_different_documents() {
         assert_eq!(refused.json()["error"]["param"], "folder");
     }
 }
+
+#[tokio::test]
+async fn an_upload_need_not_wait_for_the_index() {
+    let test = TestApp::start().await;
+    let key = test.key("acme", "ann").await;
+    let upload = async |wait: &str| test.upload(&key, &[("handbook.md", HANDBOOK)], &[("wait", wait)]).await;
+    assert_eq!(upload("true").await.json()["indexed"], true);
+    let at_once = upload("false").await;
+    assert_eq!(at_once.status, StatusCode::OK, "{}", at_once.text());
+    let refused = upload("perhaps").await;
+    assert_eq!(refused.status, StatusCode::BAD_REQUEST);
+    assert_eq!(refused.json()["error"]["param"], "wait");
+}
+
+#[tokio::test]
+async fn a_document_that_is_replaced_again_and_again_is_still_found() {
+    let test = TestApp::builder().on_disk().build().await;
+    let key = test.key("acme", "ann").await;
+    for time in 0..12 {
+        test.upload(&key, &[("handbook.md", HANDBOOK)], &[]).await;
+        let texts = found(&test, &key, "How long is the notice period?", None).await;
+        assert!(
+            texts.iter().any(|text| text.contains("six weeks")),
+            "after {time}: {texts:?}"
+        );
+    }
+}

@@ -60,6 +60,8 @@ pub struct Shelf {
     orders: Vec<(Box<str>, Vec<u32>)>,
     speakers: Vec<Box<str>>,
     live: usize,
+    /// The places of removed entries, until it is packed.
+    gone: Vec<u32>,
     /// Entries that are read within one conversation or store only.
     closed: usize,
     /// Words of all entries together.
@@ -197,6 +199,7 @@ impl Shelf {
             self.items[place as usize].session as usize,
         );
         self.live -= 1;
+        self.gone.push(place);
         self.closed -= usize::from(!open);
         self.length -= self.lengths[place as usize] as u64;
         self.orders[session].1.retain(|other| *other != place);
@@ -308,6 +311,7 @@ impl Shelf {
         self.beside.iter_mut().for_each(|beside| *beside = beside.map(moved));
         self.spots.retain(|spot| spot.live);
         self.spare().clear();
+        self.gone.clear();
         self.places.values_mut().for_each(|place| *place = moved(*place));
         for list in self
             .children

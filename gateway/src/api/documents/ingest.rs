@@ -22,6 +22,8 @@ pub struct Upload {
     pub place: Place,
     /// The conversation, if that is their place.
     pub conversation: Option<String>,
+    /// Whether the reply waits until they can be found.
+    pub wait: bool,
     /// The files; at least one.
     pub files: Vec<File>,
 }
@@ -39,7 +41,8 @@ pub struct File {
 /// # Errors
 /// 400 for a form that contradicts itself or has no file, 413 for one that is too large.
 pub async fn read_form(mut form: Multipart) -> Result<Upload, ApiError> {
-    let (mut conversation, mut team_wide, mut files) = (None, false, Vec::<File>::new());
+    let (mut conversation, mut team_wide, mut wait) = (None, false, true);
+    let mut files = Vec::<File>::new();
     let mut folder = String::new();
     while let Some(part) = form.next_field().await.map_err(|error| refused(&error))? {
         let field = part.name().unwrap_or_default().to_owned();
@@ -55,15 +58,17 @@ pub async fn read_form(mut form: Multipart) -> Result<Upload, ApiError> {
         let text = text.trim();
         match field.as_str() {
             "conversation" => conversation = (!text.is_empty()).then(|| text.to_owned()),
-            "team_wide" => team_wide = read_bool(text)?,
+            "team_wide" => team_wide = read_bool("team_wide", text)?,
+            "wait" => wait = read_bool("wait", text)?,
             "folder" => folder = read_folder(text)?,
             "file" | "files" | "file[]" | "files[]" => {
                 let message = "a file's part has no file name; with curl write -F file=@PATH";
                 return Err(ApiError::invalid(message, Some("file")));
             }
             other => {
-                let message =
-                    format!("there is no field `{other}`; there are `file`, `folder`, `conversation` and `team_wide`");
+                let message = format!(
+                    "there is no field `{other}`; there are `file`, `folder`, `conversation`, `team_wide` and `wait`"
+                );
                 return Err(ApiError::invalid(message, Some(other)));
             }
         }
@@ -91,6 +96,7 @@ pub async fn read_form(mut form: Multipart) -> Result<Upload, ApiError> {
     Ok(Upload {
         place,
         conversation,
+        wait,
         files,
     })
 }
@@ -166,13 +172,13 @@ fn read_folder(text: &str) -> Result<String, ApiError> {
     Ok(folder)
 }
 
-fn read_bool(text: &str) -> Result<bool, ApiError> {
+fn read_bool(field: &'static str, text: &str) -> Result<bool, ApiError> {
     match text.to_ascii_lowercase().as_str() {
         "true" | "1" | "on" | "yes" => Ok(true),
         "" | "false" | "0" | "off" | "no" => Ok(false),
         _ => Err(ApiError::invalid(
-            "`team_wide` must be true or false",
-            Some("team_wide"),
+            format!("`{field}` must be true or false"),
+            Some(field),
         )),
     }
 }

@@ -89,6 +89,9 @@ pub struct UploadForm {
     conversation: Option<String>,
     /// Counts for everyone in the team.
     team_wide: Option<bool>,
+    /// Whether the reply waits until the files can be found (for 20 seconds at most), as it does unless this is false. They are
+    /// kept either way.
+    wait: Option<bool>,
 }
 
 /// Which conversation's documents.

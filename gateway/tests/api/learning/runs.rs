@@ -31,6 +31,20 @@ async fn learn(test: &TestApp, key: &str) -> Value {
     until(test, key, &path, |run| run["status"] != "running").await
 }
 
+#[tokio::test]
+async fn a_folder_without_a_run_is_no_run() {
+    let (test, key) = world().await;
+    let folder = test
+        .folder()
+        .join("learning/team-acme/01a20117-8535-77f9-9af3-eab010b2e3e7");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("run.part"), "{").unwrap();
+    let runs = test.get("/v1/learning/runs", &key).await.json();
+    assert_eq!(runs["data"], json!([]), "as a process leaves it that ends right then");
+    let path = "/v1/learning/runs/01a20117-8535-77f9-9af3-eab010b2e3e7";
+    assert_eq!(test.get(path, &key).await.status, StatusCode::NOT_FOUND);
+}
+
 /// Looks until what is there is as it should be.
 pub async fn until(test: &TestApp, key: &str, path: &str, done: impl Fn(&Value) -> bool) -> Value {
     let deadline = Instant::now() + Duration::from_mins(1);

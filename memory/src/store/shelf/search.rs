@@ -22,6 +22,9 @@ const B: f32 = 0.75;
 /// A word that is in more than one entry in so many is common.
 const COMMON: usize = 16;
 
+/// Where a stem has more entries than so many times those that were removed, it is looked up which of these have it.
+const SPARSE: usize = 16;
+
 /// Entries from which on vectors are compared by a thread of its own, beside the look at words: less is done before a
 /// thread is there.
 const APART: usize = 20_000;
@@ -338,8 +341,25 @@ impl Shelf {
         }
     }
 
-    /// Entries that have a stem; removed ones may still be counted for a while.
+    /// Entries that have a stem. Without those that were removed, though their words still lead to them: a document that was
+    /// replaced again and again would make its own words seem common.
     fn having(&self, stem: &str) -> usize {
-        self.postings(stem).len()
+        let postings = self.postings(stem);
+        if self.gone.len() * SPARSE > postings.len() {
+            return postings
+                .iter()
+                .filter(|(place, _)| self.spots[*place as usize].live)
+                .count();
+        }
+        let has = |place: &&u32| postings.binary_search_by_key(*place, |(place, _)| *place).is_ok();
+        postings.len() - self.gone.iter().filter(has).count()
+    }
+
+    /// Sessions that have entries.
+    fn talks(&self) -> usize {
+        if self.gone.is_empty() {
+            return self.orders.len();
+        }
+        self.orders.iter().filter(|(_, order)| !order.is_empty()).count()
     }
 }

@@ -49,8 +49,7 @@ impl Asked {
         let all: usize = shelves.iter().map(|shelf| shelf.live).sum();
         let found = |stem: &str| -> usize { shelves.iter().map(|shelf| shelf.having(stem)).sum() };
         let rarity = |stem: &str| {
-            // Removed entries may still be counted: never more than there are, or a word of all of them would be worth nothing.
-            let found = found(stem).min(all) as f32;
+            let found = found(stem) as f32;
             (1.0 + (all as f32 - found + 0.5) / (found + 0.5)).ln()
         };
         let terms: Vec<Term> = stems
@@ -65,7 +64,7 @@ impl Asked {
             })
             .collect();
         let total: u64 = shelves.iter().map(|shelf| shelf.length).sum();
-        let sessions: usize = shelves.iter().map(|shelf| shelf.orders.len()).sum();
+        let sessions: usize = shelves.iter().map(|shelf| shelf.talks()).sum();
         let around = query.around;
         let mean = total as f32 / all.max(1) as f32;
         let neighbours = if around {
