@@ -30,7 +30,7 @@ const SAID: usize = 600;
 const ANSWERED: usize = 400;
 
 /// Turns that are read from the journal at once.
-const READ: usize = 16;
+const READ: usize = 8;
 
 /// Words of a reply that tell which turn it is of: shorter ones are said again and again.
 const TELLING: usize = 4;

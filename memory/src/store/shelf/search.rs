@@ -1,6 +1,7 @@
 //! What the words and the meaning of a query say of the entries of some shelves.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::{Mutex, PoisonError};
 
 use habit_kernels::vectors;
 use uuid::Uuid;
@@ -25,6 +26,9 @@ const COMMON: usize = 16;
 /// Where a stem has more entries than so many times those that were removed, it is looked up which of these have it.
 const SPARSE: usize = 16;
 
+/// Vectors that are compared before it is looked what else there is to do.
+const SPAN: usize = 2_048;
+
 /// Entries from which on vectors are compared by a thread of its own, beside the look at words: less is done before a
 /// thread is there.
 const APART: usize = 20_000;
@@ -42,32 +46,36 @@ pub fn search(shelves: &[&Shelf], within: Option<&str>, query: &Query<'_>, alike
         Some(_) => shelves.iter().map(|shelf| shelf.zeros(shelf.items.len())).collect(),
         None => vec![Vec::new(); shelves.len()],
     };
-    let mut compare = || {
-        for (shelf, cosines) in shelves.iter().zip(&mut cosines) {
-            if let Some(vector) = &vector {
-                shelf.compare(vector, cosines);
-            }
+    let blocks = shelves.iter().zip(&mut cosines);
+    let blocks = Mutex::new(blocks.flat_map(|(shelf, cosines)| shelf.blocks(cosines)));
+    let compare = || {
+        // The lock is held for as long as it takes to have the next one.
+        let next = || blocks.lock().unwrap_or_else(PoisonError::into_inner).next();
+        while let (Some(vector), Some(block)) = (&vector, next()) {
+            block.compare(vector);
         }
     };
     let words = || {
         let asked = Asked::of(shelves, query, &alike());
         let legs = shelves.iter().map(|shelf| Legs::of(shelf, within, query, &asked));
         let legs: Vec<Legs<'_>> = legs.collect();
-        (asked, legs)
+        let mut best = Best::new(query.limit, 0.0);
+        legs.iter().for_each(|leg| best.take(&leg.words));
+        // Whoever is done first goes on with what the other one has still to do.
+        compare();
+        (asked, legs, best)
     };
     let size: usize = shelves.iter().map(|shelf| shelf.items.len()).sum();
-    let (asked, mut legs) = if vector.is_some() && size >= APART {
-        beside(&mut compare, words)
+    let (asked, mut legs, words) = if vector.is_some() && size >= APART {
+        beside(&compare, words)
     } else {
-        compare();
         words()
     };
+    drop(blocks);
     let mut hits = Vec::new();
-    let mut words = Best::new(query.limit, 0.0);
     let mut meaning = Best::new(query.limit, f32::MIN);
     for (leg, cosines) in legs.iter_mut().zip(cosines) {
         leg.cosines = cosines;
-        words.take(&leg.words);
         leg.take_cosines(&mut meaning);
     }
     let (words, meaning) = (words.least(), meaning.least());
@@ -81,17 +89,15 @@ pub fn search(shelves: &[&Shelf], within: Option<&str>, query: &Query<'_>, alike
 
 /// Does one on a thread of its own and the other meanwhile on this one. Not on those of a pool, which may be computing a
 /// reply for a long time: the kernel gives a new thread its share at once.
-fn beside<T>(there: &mut (impl FnMut() + Send), here: impl FnOnce() -> T) -> T {
-    let (done, given) = std::thread::scope(|scope| {
+fn beside<T>(there: &(impl Fn() + Sync), here: impl FnOnce() -> T) -> T {
+    std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("habit-search".to_owned());
-        let thread = thread.spawn_scoped(scope, &mut *there);
+        // Without it all is done here.
+        let thread = thread.spawn_scoped(scope, there);
         let given = here();
-        (thread.is_ok_and(|thread| thread.join().is_ok()), given)
-    });
-    if !done {
-        there();
-    }
-    given
+        drop(thread.map(std::thread::ScopedJoinHandle::join));
+        given
+    })
 }
 
 /// What both searches say of every entry of a shelf.
@@ -313,13 +319,30 @@ fn insert(best: &mut [f32; 3], value: f32) {
     }
 }
 
-impl Shelf {
-    /// The cosines of all entries with a packed vector.
-    fn compare(&self, (vector, step): &(Vec<i8>, f32), cosines: &mut [f32]) {
-        vectors::dots(&self.bytes, vector, cosines);
-        for (cosine, own) in cosines.iter_mut().zip(&self.steps) {
+/// Entries whose vectors are compared together.
+struct Block<'a> {
+    bytes: &'a [i8],
+    steps: &'a [f32],
+    cosines: &'a mut [f32],
+}
+
+impl Block<'_> {
+    /// Their cosines with a packed vector.
+    fn compare(self, (vector, step): &(Vec<i8>, f32)) {
+        vectors::dots(self.bytes, vector, self.cosines);
+        for (cosine, own) in self.cosines.iter_mut().zip(self.steps) {
             *cosine *= own * step;
         }
+    }
+}
+
+impl Shelf {
+    /// All entries, with the place for their cosines; none where there is no place.
+    fn blocks<'a>(&'a self, cosines: &'a mut [f32]) -> impl Iterator<Item = Block<'a>> {
+        let dimensions = self.bytes.len() / self.items.len().max(1);
+        let bytes = self.bytes.chunks((dimensions * SPAN).max(1));
+        let blocks = bytes.zip(self.steps.chunks(SPAN)).zip(cosines.chunks_mut(SPAN));
+        blocks.map(|((bytes, steps), cosines)| Block { bytes, steps, cosines })
     }
 
     /// The entries that have a stem, and how often.
