@@ -101,8 +101,6 @@ fn log_softmax(logits: &[f32]) -> Vec<f64> {
     logits.iter().map(|logit| f64::from(logit - max) - sum.ln()).collect()
 }
 
-/// Each test loads models and wants the processor for itself.
-
 async fn native() -> Native {
     Native::load(model().await, NativeOptions::default())
         .await

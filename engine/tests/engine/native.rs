@@ -20,8 +20,6 @@ use serde_json::{Value, json};
 
 use crate::{TURN, laws};
 
-/// Each test loads a model and wants the processor for itself.
-
 /// A reply, read to its end.
 #[derive(Debug, PartialEq)]
 struct Reply {

@@ -11,8 +11,8 @@ use serde_json::{Value, json};
 
 mod background;
 mod conversations;
+mod life;
 mod messages;
-mod responses;
 
 const RESPONSES: &str = "/v1/responses";
 
