@@ -30,6 +30,10 @@ def what_a_user_states_is_added_and_found():
     assert "My parrot is called Ptolemy" in " ".join(texts(mem0.get_all(filters=MINE))), mem0.get_all(filters=MINE)
     found = mem0.search("What is the name of my parrot?", filters=MINE)
     assert "Ptolemy" in found["results"][0]["memory"], found
+    # Other clients' checks are not to hear of a parrot.
+    for one in added["results"]:
+        mem0.delete(one["id"])
+    assert "Ptolemy" not in " ".join(texts(mem0.get_all(filters=MINE)))
 
 
 @check
