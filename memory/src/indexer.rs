@@ -234,7 +234,8 @@ impl Task {
             let pending = self.journal.pending(BATCH, first).await?;
             if pending.is_empty() {
                 drop(turn);
-                if self.take_facts().await? || self.index.succeed().await? {
+                // One that was begun since has nothing yet.
+                if self.take_facts().await? || (anew && self.index.succeed().await?) {
                     continue;
                 }
                 self.shared.lag.store(0, Ordering::Relaxed);

@@ -37,6 +37,14 @@ pub(super) async fn open(
 ) -> anyhow::Result<Opened> {
     let depot = config.data.index(&config.data_dir()?)?;
     let budget = config.memory.index_mb.saturating_mul(1024 * 1024);
+    let everything = Everything {
+        journal: Arc::clone(journal) as Arc<dyn Journal>,
+        facts: Arc::new(journal.facts(Arc::clone(clock))),
+    };
+    if purpose == Purpose::Reindex {
+        // Before anything is thrown away: where this ends half way, the next start goes on.
+        everything.mark_pending().await?;
+    }
     let opened = match &depot {
         Depot::Bucket(_) => shared(depot, purpose, (journal, clock), (embedder, budget), lifecycle).await?,
         Depot::Folder(_) => {
@@ -44,10 +52,6 @@ pub(super) async fn open(
                 depot,
                 embedder: Arc::clone(embedder),
                 budget,
-            };
-            let everything = Everything {
-                journal: Arc::clone(journal) as Arc<dyn Journal>,
-                facts: Arc::new(journal.facts(Arc::clone(clock))),
             };
             own(founder, purpose, &everything, models).await?
         }
