@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::MemoryError;
 use crate::overflow::Gone;
 use crate::passage::{Passage, SourceKind};
+use crate::query_vector::QueryVector;
 use crate::scope::Scope;
 
 mod documents;
@@ -39,8 +40,8 @@ pub struct Request {
     pub query: String,
     /// When it is asked, in Unix milliseconds: "last week" is seen from here.
     pub asked_at: i64,
-    /// The query's vector, shared by the sources; `None` if the embedder was late or failed.
-    pub vector: Option<Arc<Vec<f32>>>,
+    /// The query's vector, shared by the sources; none if the embedder was late or failed.
+    pub vector: QueryVector,
     /// Passages at most.
     pub limit: usize,
     /// What left the prompt, and is not among the messages.
@@ -96,7 +97,7 @@ pub struct SourceReport {
     pub source: SourceKind,
     /// Passages that it proposed.
     pub found: usize,
-    /// Milliseconds that it took.
+    /// Milliseconds that it took, with the wait for the query's vector.
     pub took_ms: f64,
     /// Why it contributed nothing, if it was late or failed.
     pub problem: Option<String>,

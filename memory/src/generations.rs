@@ -331,9 +331,13 @@ impl Index for Generations {
     async fn search(&self, scope: &Scope, query: Query<'_>) -> Result<Vec<Hit>, MemoryError> {
         let serving = self.serving();
         let (now, before) = (serving.embedder.dimensions(), self.before.load(Ordering::Relaxed));
-        // Embedded just before another one took over: such a question is answered by its words.
-        let late = |vector: &&[f32]| vector.len() == before && before != now;
-        let vector = query.vector.filter(|vector| !late(vector));
+        let vector = if before == 0 || before == now {
+            query.vector
+        } else {
+            // Embedded just before another one took over: such a question is answered by its words.
+            let vector = query.vector.get().await;
+            vector.filter(|vector| vector.len() != before).into()
+        };
         serving.index.search(scope, Query { vector, ..query }).await
     }
 

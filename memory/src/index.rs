@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::error::MemoryError;
 use crate::passage::SourceKind;
+use crate::query_vector::QueryVector;
 use crate::scope::Scope;
 
 /// Who may find an entry. Each field is a column of the index and part of the filter inside both searches.
@@ -54,8 +55,8 @@ pub struct Query<'a> {
     pub source: SourceKind,
     /// The words, for full-text search.
     pub text: &'a str,
-    /// The meaning; `None` (the embedder was late) searches by words alone.
-    pub vector: Option<&'a [f32]>,
+    /// The meaning; without one (the embedder was late) words alone are searched.
+    pub vector: QueryVector,
     /// Only entries with one of these parents; `None` is all.
     pub parents: Option<&'a [Uuid]>,
     /// Candidates of each leg, at most (more only where they are equal).
@@ -185,6 +186,8 @@ pub enum Named {
 /// 2. After `upsert` returns, its entries are found; an entry with a known id replaces the old one.
 /// 3. After `remove` returns, removed entries are never found.
 /// 4. Every vector has the index's dimensions, else [`MemoryError::BadRequest`].
+/// 5. A query whose vector is still to come gives what it would give if it had come before, or where none comes, what words
+///    alone give; of other dimensions it counts as one that did not come.
 #[expect(clippy::len_without_is_empty, reason = "a count for reports, not a collection")]
 #[async_trait]
 pub trait Index: Send + Sync {

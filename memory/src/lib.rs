@@ -28,6 +28,7 @@ pub mod memories;
 pub mod objects;
 pub mod overflow;
 pub mod passage;
+pub mod query_vector;
 pub mod rank;
 pub mod routines;
 pub mod scope;

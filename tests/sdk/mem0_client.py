@@ -44,8 +44,7 @@ def one_memory_lives_and_ends():
     assert got["memory"] == "The gate code is on the blue card.", got
     mem0.update(memory["id"], text="The gate code is on the green card.")
     assert mem0.get(memory["id"])["memory"] == "The gate code is on the green card."
-    # A list of its own at mem0; here it has a name, as all lists do.
-    events = [one["event"] for one in mem0.history(memory["id"])["results"]]
+    events = [one["event"] for one in mem0.history(memory["id"])]
     assert events[0] == "ADD" and "UPDATE" in events, events
     mem0.delete(memory["id"])
     assert "green card" not in " ".join(texts(mem0.get_all(filters=MINE)))

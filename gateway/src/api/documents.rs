@@ -222,7 +222,7 @@ pub async fn search(
         messages: Vec::new().into(),
         query: search.query,
         asked_at: app.clock.now_ms(),
-        vector: vectors.into_iter().next().map(Into::into),
+        vector: vectors.into_iter().next().into(),
         limit,
         gone: Gone::default(),
     };

@@ -21,7 +21,7 @@ pub mod wire;
 use given::{AddMemory, Content, UpdateMemory};
 use which::{MemoryQuery, Paging, SearchMemories};
 use wire::{
-    AddedMemories, AddedMemory, DeletedMemories, DeletedMemory, EventView, FoundMemories, History, MemoryList,
+    AddedMemories, AddedMemory, DeletedMemories, DeletedMemory, EventView, FoundMemories, MemoryList,
     MemoryView, Pong,
 };
 
@@ -192,18 +192,15 @@ pub async fn delete(
     }))
 }
 
-/// What became of a memory, oldest first. Of a deleted one it tells that, and no text.
+/// What became of a memory, oldest first: a plain list, as mem0 gives it. Of a deleted one it tells that, and no text.
 #[utoipa::path(
     get, path = "/v1/memories/{id}/history", tag = "memories", operation_id = "memoryHistory",
     params(("id" = String, Path, description = "The memory's id.")),
-    responses((status = 200, body = History), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)),
+    responses((status = 200, body = Vec<EventView>), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)),
 )]
-pub async fn history(State(app): State<App>, caller: Caller, Path(id): Path<Uuid>) -> Result<Json<History>, ApiError> {
+pub async fn history(State(app): State<App>, caller: Caller, Path(id): Path<Uuid>) -> Result<Json<Vec<EventView>>, ApiError> {
     let events = memories(&app)?.history(&caller.scope, id).await?;
-    Ok(Json(History {
-        object: "list",
-        results: events.into_iter().map(EventView::from).collect(),
-    }))
+    Ok(Json(events.into_iter().map(EventView::from).collect()))
 }
 
 /// The memories that fit a question, best first. Without `threshold`, those that a turn would be given. What counts in one

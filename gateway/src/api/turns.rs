@@ -115,7 +115,7 @@ pub struct SourceView {
     pub source: SourceKind,
     /// Passages that it proposed.
     pub found: usize,
-    /// Milliseconds that it took.
+    /// Milliseconds that it took, with the wait for the vector of what is asked.
     pub took_ms: f64,
     /// Why it contributed nothing, if it was late or failed.
     pub problem: Option<String>,

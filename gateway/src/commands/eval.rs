@@ -244,7 +244,7 @@ async fn embed(memory: &MemoryParts, samples: &[Sample]) -> anyhow::Result<Vec<A
             text: question.text.clone(),
             category: question.category,
             evidence: question.evidence.clone(),
-            vector: vector.map(Arc::new),
+            vector: vector.into(),
             embedding: began.elapsed(),
             ..Asked::default()
         });

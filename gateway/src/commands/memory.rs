@@ -223,8 +223,8 @@ fn added(reply: &Value) {
     }
 }
 
-fn history(reply: &Value) {
-    for event in results(reply) {
+fn history(events: &Value) {
+    for event in events.as_array().into_iter().flatten() {
         let (old, new) = (text(event, "old_memory"), text(event, "new_memory"));
         let change = match (old.is_empty(), new.is_empty()) {
             (false, false) if old != new => format!("{old} -> {new}"),

@@ -129,7 +129,7 @@ impl Replay for Again {
             messages: Arc::new(example.messages.clone()),
             query,
             asked_at: example.at,
-            vector: vector.map(Arc::new),
+            vector: vector.into(),
             limit: 0,
             gone: Gone::default(),
         };

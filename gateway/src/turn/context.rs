@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use habit_engine::{Embedder, EngineError, Role};
 use habit_memory::context::{Gathered, Request, Slot, SourceReport, gather};
+use habit_memory::query_vector::{Promise, QueryVector};
 
 use super::knobs::{self, KnobsOf};
 use super::step::{Step, StepLayer};
@@ -86,7 +87,7 @@ impl ContextParts {
             messages: Arc::new(turn.request.messages.clone()),
             query,
             asked_at: turn.asked_at,
-            vector: None,
+            vector: QueryVector::default(),
             // Each slot has its own limit.
             limit: 0,
             gone: turn.gone.clone(),
@@ -98,30 +99,33 @@ impl ContextParts {
         Ok(self.in_time(&slots, request).await)
     }
 
-    /// Asks with the query's vector, or by words alone where that is late and words find something.
+    /// Asks with the query's vector, or by words alone where that is late and words find something. Words are looked up
+    /// while the vector is made.
     async fn in_time(&self, slots: &[Slot], mut request: Request) -> (Gathered, Option<String>) {
         let query = request.query.clone();
         let mut embedding = std::pin::pin!(self.embed(&query));
-        let late = match tokio::time::timeout(self.vector_deadline, embedding.as_mut()).await {
-            Ok(Ok(vector)) => {
-                request.vector = Some(vector);
-                return (gather(slots, &request).await, None);
+        let (promise, coming) = QueryVector::coming();
+        request.vector = coming;
+        let making = kept(promise, tokio::time::timeout(self.vector_deadline, embedding.as_mut()));
+        // The embedder is asked first: what is looked up may itself want something embedded.
+        let (made, gathered) = tokio::join!(biased; making, gather(slots, &request));
+        match made {
+            Ok(Ok(())) => return (gathered, None),
+            Ok(Err(why)) => return (gathered, Some(why)),
+            Err(_) if !gathered.passages.is_empty() => {
+                let late = format!("no vector within {} ms", super::millis(self.vector_deadline));
+                return (gathered, Some(late));
             }
-            Ok(Err(why)) => return (gather(slots, &request).await, Some(why)),
-            Err(_) => format!("no vector within {} ms", super::millis(self.vector_deadline)),
-        };
-        let by_words = gather(slots, &request).await;
-        if !by_words.passages.is_empty() {
-            return (by_words, Some(late));
+            Err(_) => {}
         }
         match tokio::time::timeout(self.patience, embedding).await {
             Ok(Ok(vector)) => {
-                request.vector = Some(vector);
+                request.vector = Some(vector).into();
                 (gather(slots, &request).await, None)
             }
-            Ok(Err(why)) => (by_words, Some(why)),
+            Ok(Err(why)) => (gathered, Some(why)),
             Err(_) => (
-                by_words,
+                gathered,
                 Some(format!("no vector within {} ms", super::millis(self.patience))),
             ),
         }
@@ -156,6 +160,14 @@ impl ContextParts {
             reports: reports.collect(),
         }
     }
+}
+
+/// Keeps the promise with what is made, or breaks it where that is late or fails.
+async fn kept<E>(
+    promise: Promise,
+    making: impl Future<Output = Result<Result<Arc<Vec<f32>>, String>, E>>,
+) -> Result<Result<(), String>, E> {
+    making.await.map(|made| made.map(|vector| promise.keep(vector)))
 }
 
 /// The answer to a request that names files for a model that they may not go to.

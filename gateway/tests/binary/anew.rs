@@ -1,7 +1,9 @@
 //! Another embedder, and the index made anew, with kill -9 in between: the old index answers until the new one does, and then
 //! everything is in it once.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use reqwest::Method;
@@ -137,14 +139,63 @@ impl Gateway {
 }
 
 async fn start(dir: &Path, upstream: &Upstream, embedder: &str) -> Server {
+    let mut command = program(dir, embedder);
+    command.args(["serve", "--bind", "127.0.0.1:0", "--upstream", &upstream.url]);
+    Server::start_command(&dir.join("data"), command).await
+}
+
+fn program(dir: &Path, embedder: &str) -> Command {
     let mut command = habit();
     command
         .env("HABIT_DATA_MODELS", dir.join("models"))
         .env("HABIT_MEMORY_EMBEDDER", dir.join(embedder))
         .arg("--data-dir")
-        .arg(dir.join("data"))
-        .args(["serve", "--bind", "127.0.0.1:0", "--upstream", &upstream.url]);
-    Server::start_command(&dir.join("data"), command).await
+        .arg(dir.join("data"));
+    command
+}
+
+/// The files below a folder.
+fn files(folder: &Path) -> BTreeSet<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return BTreeSet::new();
+    };
+    let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
+    paths
+        .flat_map(|path| if path.is_dir() { files(&path) } else { BTreeSet::from([path]) })
+        .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_server_too_the_index_is_made_anew_through_kill_9() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut gateway = Gateway::filled(dir.path()).await;
+    let index = dir.path().join("data/index");
+    for round in 0..rounds(ROUNDS) {
+        let Gateway { server, .. } = gateway;
+        server.kill_9();
+        let before = files(&index);
+        let mut command = program(dir.path(), "first-minilm");
+        let mut running = command.arg("reindex").stdout(Stdio::null()).spawn().unwrap();
+        // Killed soon after it began to change the index: the first time at once.
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while files(&index) == before && running.try_wait().unwrap().is_none() {
+            assert!(Instant::now() < deadline, "nothing is made anew");
+        }
+        let moment = Instant::now() + Duration::from_millis(u64::try_from(round * 13 % 200).unwrap());
+        while Instant::now() < moment && running.try_wait().unwrap().is_none() {
+            std::thread::yield_now();
+        }
+        running.kill().unwrap();
+        running.wait().unwrap();
+        let server = start(dir.path(), &gateway.upstream, "first-minilm").await;
+        gateway = Gateway { server, ..gateway };
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while gateway.server.get("/health").await["index"]["pending"] != 0 {
+            assert!(Instant::now() < deadline, "the rest is not indexed");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        gateway.is_right().await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -7,6 +7,7 @@ use super::{Options, Request};
 use crate::index::{Entry, Owner, Query};
 use crate::overflow::Earlier;
 use crate::passage::SourceKind;
+use crate::query_vector::QueryVector;
 use crate::rank::{self, dates, words};
 use crate::store::shelf::{self, Alike, Shelf};
 
@@ -24,7 +25,7 @@ pub(super) fn near<'a>(request: &'a Request, options: &Options) -> Vec<(&'a Earl
     let query = Query {
         source: SourceKind::Recalled,
         text: &request.query,
-        vector: None,
+        vector: QueryVector::default(),
         parents: None,
         limit: options.candidates,
         around: true,

@@ -127,11 +127,10 @@ pub(super) async fn search(
         );
     }
     let turns = source == SourceKind::Recalled;
-    let vector = request.vector.as_deref().map(Vec::as_slice);
     let query = Query {
         source,
         text: &request.query,
-        vector,
+        vector: request.vector.clone(),
         parents: None,
         limit: options.candidates,
         around: turns,

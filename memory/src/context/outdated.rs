@@ -11,15 +11,14 @@ use crate::interaction::Interaction;
 use crate::rank::words;
 use crate::scope::Scope;
 
-/// The ids of those among these turns. A turn that says more than its fact is not one of them, nor is one whose fact was
-/// only said more fully later.
+/// The ids of those among these turns, of which these are the facts. A turn that says more than its fact is not one of them,
+/// nor is one whose fact was only said more fully later.
 pub(super) async fn among(
     facts: &dyn Facts,
     scope: &Scope,
     turns: &[Interaction],
+    mut ended: Vec<FromTurn>,
 ) -> Result<HashSet<Uuid>, MemoryError> {
-    let ids: Vec<Uuid> = turns.iter().map(|turn| turn.id).collect();
-    let mut ended = facts.of_turns(scope, &ids).await?;
     ended.retain(|fact| fact.status != Status::Active);
     if ended.is_empty() {
         return Ok(HashSet::new());

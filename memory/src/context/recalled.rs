@@ -131,10 +131,15 @@ impl Recalled {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
-        let turns = self.journal.turns_by_id(&request.scope, ids).await?;
-        let outdated = match &self.facts {
-            Some(facts) => outdated::among(facts.as_ref(), &request.scope, &turns).await?,
-            None => HashSet::new(),
+        let scope = &request.scope;
+        let turns = self.journal.turns_by_id(scope, ids);
+        let (turns, outdated) = match &self.facts {
+            Some(facts) => {
+                let (turns, said) = tokio::try_join!(turns, facts.of_turns(scope, ids))?;
+                let outdated = outdated::among(facts.as_ref(), scope, &turns, said).await?;
+                (turns, outdated)
+            }
+            None => (turns.await?, HashSet::new()),
         };
         let holds = |turn: &Interaction| !outdated.contains(&turn.id);
         Ok(turns

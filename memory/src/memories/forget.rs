@@ -83,7 +83,7 @@ impl Memories {
             messages: Arc::default(),
             query: concept.query.clone(),
             asked_at: now,
-            vector: vectors.into_iter().next().map(Into::into),
+            vector: vectors.into_iter().next().into(),
             limit: concept.limit,
             gone: Gone::default(),
         };

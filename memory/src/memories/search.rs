@@ -52,7 +52,7 @@ impl Memories {
         let query = Query {
             source: SourceKind::Fact,
             text: &search.query,
-            vector: vectors.first().map(Vec::as_slice),
+            vector: vectors.into_iter().next().into(),
             parents: None,
             limit: CANDIDATES.max(search.limit),
             around: false,

@@ -164,12 +164,12 @@ impl LanceIndex {
     }
 
     async fn by_meaning(&self, filter: &str, query: &Query<'_>) -> Result<Vec<RecordBatch>, lancedb::Error> {
-        let Some(vector) = query.vector else {
+        let Some(vector) = query.vector.get().await.filter(|vector| vector.len() == self.dimensions) else {
             return Ok(Vec::new());
         };
         self.table
             .query()
-            .nearest_to(vector)?
+            .nearest_to(vector.as_slice())?
             .column(rows::VECTOR)
             .distance_type(DistanceType::Cosine)
             .minimum_nprobes(MIN_PROBES)?
@@ -238,7 +238,7 @@ impl Index for LanceIndex {
     }
 
     async fn search(&self, scope: &Scope, query: Query<'_>) -> Result<Vec<Hit>, MemoryError> {
-        if let Some(vector) = query.vector {
+        if let Some(vector) = query.vector.known() {
             self.check_dimensions(vector)?;
         }
         if query.limit == 0 {

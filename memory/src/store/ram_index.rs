@@ -70,9 +70,11 @@ impl Index for RamIndex {
     }
 
     async fn search(&self, scope: &Scope, query: Query<'_>) -> Result<Vec<Hit>, MemoryError> {
-        if let Some(vector) = query.vector {
+        if let Some(vector) = query.vector.known() {
             self.check_dimensions(vector)?;
         }
+        let vector = query.vector.settled().await;
+        let query = Query { vector, ..query };
         let kept = self.kept();
         let sections = Section::readable(scope, query.source);
         let shelves: Vec<&Shelf> = sections

@@ -291,17 +291,19 @@ async fn search(
 ) -> Vec<Hit> {
     let size: usize = shelves.iter().map(|shelf| read(shelf).len()).sum();
     if size <= INLINE {
-        return search_now(&shelves, within(scope, query.source), query, lexicon.as_deref());
+        let vector = query.vector.settled().await;
+        let query = Query { vector, ..query.clone() };
+        return search_now(&shelves, within(scope, query.source), &query, lexicon.as_deref());
     }
     let inside = within(scope, query.source).map(str::to_owned);
     let parents = query.parents.map(<[Uuid]>::to_vec);
-    let (text, vector) = (query.text.to_owned(), query.vector.map(<[f32]>::to_vec));
+    let (text, vector) = (query.text.to_owned(), query.vector.clone());
     let (source, limit, around) = (query.source, query.limit, query.around);
     let work = tokio::task::spawn_blocking(move || {
         let query = Query {
             source,
             text: &text,
-            vector: vector.as_deref(),
+            vector,
             parents: parents.as_deref(),
             limit,
             around,
@@ -342,7 +344,8 @@ impl Index for Shelves {
 
     async fn search(&self, scope: &Scope, query: Query<'_>) -> Result<Vec<Hit>, MemoryError> {
         // Also says what is wrong with a vector.
-        if query.limit == 0 || query.vector.is_some_and(|vector| vector.len() != self.dimensions) || self.budget == 0 {
+        let wrong = query.vector.known().is_some_and(|vector| vector.len() != self.dimensions);
+        if query.limit == 0 || wrong || self.budget == 0 {
             return self.inner.search(scope, query).await;
         }
         let [own, team] = Section::readable(scope, query.source);

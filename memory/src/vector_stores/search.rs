@@ -13,6 +13,7 @@ use crate::documents::{Chunk, Document};
 use crate::error::MemoryError;
 use crate::index::{Hit, Query};
 use crate::passage::SourceKind;
+use crate::query_vector::QueryVector;
 use crate::rank::{self, Weights};
 use crate::scope::Scope;
 
@@ -63,7 +64,8 @@ impl VectorStores {
             self.take_up(scope, store).await?;
         }
         let queries: Vec<&String> = search.queries.iter().filter(|query| !query.trim().is_empty()).collect();
-        let vectors = self.vectors(&queries).await;
+        let vectors = self.vectors(&queries).await.into_iter();
+        let vectors: Vec<QueryVector> = vectors.map(QueryVector::from).collect();
         let mut allowed = HashMap::new();
         if let Some(filter) = &search.filter {
             for store in stores {
@@ -77,7 +79,7 @@ impl VectorStores {
                 let query = Query {
                     source: SourceKind::Stored,
                     text: query,
-                    vector: vectors.get(at).map(Vec::as_slice),
+                    vector: vectors.get(at).cloned().unwrap_or_default(),
                     parents: allowed.get(store.as_str()).map(Vec::as_slice),
                     limit: CANDIDATES.max(2 * search.limit),
                     around: false,

@@ -225,7 +225,7 @@ async fn without_the_embedder_words_find_it() {
     world.say("one", "My dog is called Biscuit", "Noted.").await;
     assert!(world.indexer.caught_up(Duration::from_secs(10)).await);
     let mut request = world.request(&world.scope, "What is my dog called?").await;
-    request.vector = None;
+    request.vector = None::<Vec<f32>>.into();
     assert_eq!(world.recalled().passages(&request).await.unwrap().len(), 1);
 }
 

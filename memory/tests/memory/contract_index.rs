@@ -7,6 +7,7 @@ use habit_engine::embedder::HashEmbedder;
 use habit_memory::generations::{Generation, Generations};
 use habit_memory::index::{Entry, Index, Named, Owner, Query, Removal, Section};
 use habit_memory::passage::SourceKind;
+use habit_memory::query_vector::QueryVector;
 use habit_memory::store::lance::LanceIndex;
 use habit_memory::store::ram_index::RamIndex;
 use habit_memory::store::shelves::Shelves;
@@ -61,7 +62,7 @@ fn ask<'a>(text: &'a str, vector: Option<&'a [f32]>, limit: usize) -> Query<'a> 
     Query {
         source: SourceKind::Recalled,
         text,
-        vector,
+        vector: vector.map(<[f32]>::to_vec).into(),
         parents: None,
         limit,
         around: false,
@@ -94,6 +95,47 @@ async fn laws(index: &dyn Index) {
     wrong_dimensions_are_refused(index).await;
     index.remove(Removal::All).await.unwrap();
     odd_queries_are_harmless(index).await;
+    index.remove(Removal::All).await.unwrap();
+    a_vector_may_come_later(index).await;
+}
+
+/// What is found does not depend on when the vector comes; where none comes, or one of another kind, words find.
+async fn a_vector_may_come_later(index: &dyn Index) {
+    let me = scope("red", "ann");
+    let by_words = entry(of(&me), "a harbour crane", towards(0, 0.0));
+    let by_meaning = entry(of(&me), "the tide is low", towards(4, 0.0));
+    let ids = HashSet::from([by_words.id]);
+    let both = HashSet::from([by_words.id, by_meaning.id]);
+    index.upsert(vec![by_words, by_meaning]).await.unwrap();
+    // Room for one of each: the best by words, and the best by meaning.
+    late_vectors(index, &me, (ask("crane", None, 1), towards(4, 0.0)), (&ids, &both)).await;
+}
+
+/// Asks with a vector that comes late, one that does not come, and one of other dimensions.
+async fn late_vectors(
+    index: &dyn Index,
+    me: &Scope,
+    (query, vector): (Query<'_>, Vec<f32>),
+    (by_words, both): (&HashSet<Uuid>, &HashSet<Uuid>),
+) {
+    for (came, expected) in [(Some(vector), both), (Some(vec![1.0; 3]), by_words), (None, by_words)] {
+        let (promise, coming) = QueryVector::coming();
+        let query = Query {
+            vector: coming,
+            ..query.clone()
+        };
+        let search = found(index, me, query);
+        let makes = async move {
+            // The search begins first.
+            tokio::task::yield_now().await;
+            match came {
+                Some(vector) => promise.keep(Arc::new(vector)),
+                None => drop(promise),
+            }
+        };
+        let (ids, ()) = tokio::join!(biased; search, makes);
+        assert_eq!(&ids, expected);
+    }
 }
 
 /// Sections are those that have entries, and only those.
@@ -412,6 +454,23 @@ async fn shelves_keep_the_laws() {
         laws(&Shelves::new(inner, DIMENSIONS, budget)).await;
     }
     laws(&Shelves::new(Arc::new(RamIndex::new(DIMENSIONS)), DIMENSIONS, 1 << 20)).await;
+}
+
+/// So many entries that they are looked through by threads of their own, which wait for the vector.
+#[tokio::test]
+async fn a_large_shelf_waits_for_the_vector() {
+    const MANY: usize = 21_000;
+    let shelves = Shelves::new(Arc::new(RamIndex::new(DIMENSIONS)), DIMENSIONS, 1 << 26);
+    let me = scope("red", "ann");
+    let by_words = entry(of(&me), "a harbour crane", towards(0, 0.0));
+    let by_meaning = entry(of(&me), "the tide is low", towards(4, 0.0));
+    let ids = HashSet::from([by_words.id]);
+    let both = HashSet::from([by_words.id, by_meaning.id]);
+    let others = (0..MANY).map(|number| entry(of(&me), &format!("buoy number{number}"), towards(1, 0.1)));
+    let entries = others.chain([by_words, by_meaning]).collect();
+    shelves.upsert(entries).await.unwrap();
+    shelves.hold().await.unwrap();
+    late_vectors(&shelves, &me, (ask("crane", None, 1), towards(4, 0.0)), (&ids, &both)).await;
 }
 
 /// What fits is held in memory and let go again; what was there before, what comes later and what is removed are right

@@ -6,17 +6,24 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use habit_engine::embedder::HashEmbedder;
-use habit_engine::{Embedder, EngineError};
+use habit_engine::{Embedder, EngineError, Message, Role, Usage};
 use habit_memory::MemoryError;
+use habit_memory::clock::SystemClock;
+use habit_memory::facts::Facts;
 use habit_memory::generations::{Everything, Founder, Generation, Generations, Next, Storage};
 use habit_memory::index::{Index, Removal};
+use habit_memory::indexer::Indexer;
+use habit_memory::interaction::{Interaction, Lookup, Outcome, Timing};
+use habit_memory::journal::Journal;
 use habit_memory::store::lance::{LanceIndex, Made};
+use habit_memory::store::ram_index::RamIndex;
 use habit_memory::store::sea::SeaJournal;
 use tempfile::TempDir;
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::context::world::World;
+use crate::context::world::{World, user};
 
 /// An embedder that waits for a permit a batch.
 struct Gated {
@@ -117,11 +124,7 @@ impl Move {
     }
 
     async fn until_served(&self) {
-        let deadline = Instant::now() + Duration::from_mins(1);
-        while self.generations.being_made().is_some() {
-            assert!(Instant::now() < deadline, "the new index does not serve");
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        until(|| self.generations.being_made().is_none(), "the new index does not serve").await;
     }
 
     /// The tables that there are.
@@ -274,6 +277,122 @@ async fn one_that_was_not_begun_is_not_relied_on() {
             .unwrap()
             .is_some()
     );
+}
+
+/// Makes indexes in memory.
+struct InMemory(Arc<Gated>);
+
+struct Nowhere;
+
+#[async_trait]
+impl Storage for Nowhere {
+    async fn begun(&self) -> Result<(), MemoryError> {
+        Ok(())
+    }
+
+    async fn serve(&self) -> Result<(), MemoryError> {
+        Ok(())
+    }
+
+    async fn remove_others(&self) -> Result<(), MemoryError> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Founder for InMemory {
+    async fn found(&self) -> Result<Next, MemoryError> {
+        let embedder = Arc::clone(&self.0);
+        let index = Arc::new(RamIndex::new(embedder.dimensions()));
+        Ok(Next {
+            generation: Arc::new(Generation { embedder, index }),
+            storage: Arc::new(Nowhere),
+        })
+    }
+}
+
+/// Whenever it is begun, also in the moment in which the indexer saw that nothing is left to do, an index does not serve
+/// before it has everything.
+#[tokio::test]
+async fn one_that_was_just_begun_is_not_taken_for_a_whole_one() {
+    const TURNS: u64 = 3;
+    let embedder = Arc::new(Gated {
+        inner: HashEmbedder::new(64),
+        gate: Semaphore::new(100),
+    });
+    let founder = InMemory(Arc::clone(&embedder));
+    let Next { generation, .. } = founder.found().await.unwrap();
+    let serving = Generation {
+        embedder: Arc::clone(&generation.embedder),
+        index: Arc::clone(&generation.index),
+    };
+    let generations = Generations::new(serving).with_founder(Arc::clone(&embedder) as _, Arc::new(founder));
+    let generations = Arc::new(generations);
+    let data = tempfile::tempdir().unwrap();
+    let journal = Arc::new(SeaJournal::open(&data.path().join("habit.db")).await.unwrap());
+    let facts: Arc<dyn Facts> = Arc::new(journal.facts(Arc::new(SystemClock)));
+    let everything = Everything {
+        journal: Arc::clone(&journal) as Arc<dyn Journal>,
+        facts: Arc::clone(&facts),
+    };
+    let (journal, stop) = (journal as Arc<dyn Journal>, CancellationToken::new());
+    let known = (facts, false);
+    let (indexer, _) =
+        Indexer::spawn_with_facts(Arc::clone(&journal), Arc::clone(&generations), known, stop.clone());
+    for number in 0..TURNS {
+        journal.record(turn(&format!("Shed {number} is blue."))).await.unwrap();
+    }
+    indexer.wake();
+    assert!(indexer.caught_up(Duration::from_mins(1)).await);
+    for round in 0..60 {
+        let spare = embedder.gate.available_permits();
+        embedder.gate.forget_permits(spare);
+        indexer.wake();
+        // The indexer looks again, and gets a little further in each round.
+        for _ in 0..round * 4 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(generations.renew(&everything).await.unwrap(), TURNS, "round {round}");
+        indexer.wake();
+        // Nothing can be embedded now: it must not serve.
+        until(|| indexer.lag() == TURNS, "the indexer does not look").await;
+        assert!(generations.being_made().is_some(), "an empty index serves, round {round}");
+        embedder.gate.add_permits(100);
+        until(|| generations.being_made().is_none(), "the new index does not serve").await;
+        assert_eq!(generations.len().await.unwrap(), TURNS, "round {round}");
+        assert!(indexer.caught_up(Duration::from_mins(1)).await);
+    }
+    stop.cancel();
+}
+
+async fn until(done: impl Fn() -> bool, otherwise: &str) {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while !done() {
+        assert!(Instant::now() < deadline, "{otherwise}");
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn turn(prompt: &str) -> Interaction {
+    Interaction {
+        id: Uuid::now_v7(),
+        scope: user("red", "ann").in_conversation("a talk"),
+        parent: None,
+        asked_at: 1_795_219_200_000,
+        model: "test".to_owned(),
+        messages: vec![Message::new(Role::User, prompt)],
+        prompt: prompt.to_owned(),
+        reply: "Noted.".to_owned(),
+        outcome: Outcome::Completed,
+        remember: true,
+        finish_reason: None,
+        usage: Usage::default(),
+        injected: Vec::new(),
+        lookup: Lookup::default(),
+        chain: String::new(),
+        timing: Timing::default(),
+        error: None,
+    }
 }
 
 /// A name that shares no word with the others'.

@@ -194,16 +194,6 @@ pub struct DeletedMemories {
     pub deleted: u64,
 }
 
-/// What became of a memory.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct History {
-    /// Always `list`.
-    #[schema(example = "list")]
-    pub object: &'static str,
-    /// Oldest first.
-    pub results: Vec<EventView>,
-}
-
 /// One thing that happened to a memory.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventView {

@@ -116,7 +116,7 @@ struct Asked {
     whole: Duration,
     /// The embedder alone, for the same question.
     embedding: Duration,
-    /// The sources, of which the slowest counts.
+    /// The sources, of which the slowest counts. They wait for the embedder when words are looked up.
     sources: Duration,
     words_alone: bool,
     found: usize,
@@ -249,7 +249,7 @@ impl Report {
         [
             ("memory, embedding included", of(|asked| asked.whole)),
             ("the embedder alone", of(|asked| asked.embedding)),
-            ("the slowest source alone", of(|asked| asked.sources)),
+            ("the slowest source, with its wait for that", of(|asked| asked.sources)),
         ]
     }
 
@@ -288,9 +288,9 @@ impl fmt::Display for Report {
             self.first.as_secs_f64() * 1e3,
             self.held.as_secs_f64(),
         )?;
-        writeln!(f, "{:34}       p50       p95       p99", "latency, in milliseconds")?;
+        writeln!(f, "{:44}       p50       p95       p99", "latency, in milliseconds")?;
         for (what, [p50, p95, p99]) in self.latencies() {
-            writeln!(f, "{what:34} {p50:9.2} {p95:9.2} {p99:9.2}")?;
+            writeln!(f, "{what:44} {p50:9.2} {p95:9.2} {p99:9.2}")?;
         }
         writeln!(
             f,

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use habit_memory::eval::dataset::{ADVERSARIAL, Sample};
 use habit_memory::eval::{Outcome, Tally};
+use habit_memory::query_vector::QueryVector;
 use serde_json::{Value, json};
 
 use crate::commands::measuring::percentiles;
@@ -23,7 +23,7 @@ pub struct Asked {
     /// Turns that hold the answer.
     pub evidence: HashSet<String>,
     /// Its vector.
-    pub vector: Option<Arc<Vec<f32>>>,
+    pub vector: QueryVector,
     /// How long the vector took.
     pub embedding: Duration,
     /// How long the rest took.

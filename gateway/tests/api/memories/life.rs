@@ -53,14 +53,14 @@ async fn a_changed_fact_supersedes_and_the_old_one_answers_as_of_its_time() {
     let old = &test.get("/v1/memories?status=superseded", &key).await.json()["results"][0];
     let history = format!("{MEMORIES}/{}/history", old["id"].as_str().unwrap());
     let events = test.get(&history, &key).await.json();
-    let told: Vec<&str> = events["results"]
+    let told: Vec<&str> = events
         .as_array()
         .unwrap()
         .iter()
         .map(|event| event["event"].as_str().unwrap())
         .collect();
     assert_eq!(told, ["ADD", "SUPERSEDE"]);
-    assert_eq!(events["results"][1]["new_memory"], "My dog is called Rex.");
+    assert_eq!(events[1]["new_memory"], "My dog is called Rex.");
 }
 
 #[tokio::test]
@@ -191,7 +191,7 @@ async fn a_memory_is_changed_and_deleted_with_its_history() {
     assert!(texts(&gone).is_empty(), "{gone}");
     let events = test.get(&format!("{path}/history"), &key).await.json();
     assert_eq!(
-        (&events["results"][1]["old_memory"], &events["results"][1]["new_memory"]),
+        (&events[1]["old_memory"], &events[1]["new_memory"]),
         (&json!("I moved to Lyon."), &json!("I moved to Lille."))
     );
     assert_eq!(test.delete(&path, &key).await.json()["deleted"], true);
@@ -365,7 +365,7 @@ async fn mem0s_client_is_understood() {
         "My dog is called Rex."
     );
     assert_eq!(
-        call("GET", &format!("{path}history/"), Value::Null).await["results"][1]["event"],
+        call("GET", &format!("{path}history/"), Value::Null).await[1]["event"],
         "UPDATE"
     );
     assert!(

@@ -1,7 +1,7 @@
 //! What the words and the meaning of a query say of the entries of some shelves.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use habit_kernels::vectors;
 use uuid::Uuid;
@@ -35,23 +35,31 @@ const APART: usize = 20_000;
 
 /// The candidates of a query among all entries of these shelves that may be read `within` a conversation or store: the best by
 /// words (and by those that are `alike`) and the best by meaning, each once, unordered. Words are rare or common by all shelves
-/// together.
+/// together. Waits for the query's vector, which may take a while, when there is nothing else left to do.
 #[must_use]
 pub fn search(shelves: &[&Shelf], within: Option<&str>, query: &Query<'_>, alike: impl FnOnce() -> Alike) -> Vec<Hit> {
     if query.limit == 0 {
         return Vec::new();
     }
-    let vector = query.vector.map(vectors::pack);
-    let mut cosines: Vec<Vec<f32>> = match &vector {
-        Some(_) => shelves.iter().map(|shelf| shelf.zeros(shelf.items.len())).collect(),
-        None => vec![Vec::new(); shelves.len()],
+    let packed = OnceLock::new();
+    let vector = || {
+        let pack = || query.vector.wait().filter(|vector| fits(shelves, vector));
+        packed
+            .get_or_init(|| pack().map(|vector| vectors::pack(&vector)))
+            .as_ref()
+    };
+    let mut cosines: Vec<Vec<f32>> = if query.vector.may_be() {
+        shelves.iter().map(|shelf| shelf.zeros(shelf.items.len())).collect()
+    } else {
+        vec![Vec::new(); shelves.len()]
     };
     let blocks = shelves.iter().zip(&mut cosines);
     let blocks = Mutex::new(blocks.flat_map(|(shelf, cosines)| shelf.blocks(cosines)));
     let compare = || {
         // The lock is held for as long as it takes to have the next one.
         let next = || blocks.lock().unwrap_or_else(PoisonError::into_inner).next();
-        while let (Some(vector), Some(block)) = (&vector, next()) {
+        let Some(vector) = vector() else { return };
+        while let Some(block) = next() {
             block.compare(vector);
         }
     };
@@ -66,7 +74,7 @@ pub fn search(shelves: &[&Shelf], within: Option<&str>, query: &Query<'_>, alike
         (asked, legs, best)
     };
     let size: usize = shelves.iter().map(|shelf| shelf.items.len()).sum();
-    let (asked, mut legs, words) = if vector.is_some() && size >= APART {
+    let (asked, mut legs, words) = if query.vector.may_be() && size >= APART {
         beside(&compare, words)
     } else {
         words()
@@ -74,9 +82,14 @@ pub fn search(shelves: &[&Shelf], within: Option<&str>, query: &Query<'_>, alike
     drop(blocks);
     let mut hits = Vec::new();
     let mut meaning = Best::new(query.limit, f32::MIN);
+    let compared = vector().is_some();
     for (leg, cosines) in legs.iter_mut().zip(cosines) {
-        leg.cosines = cosines;
-        leg.take_cosines(&mut meaning);
+        if compared {
+            leg.cosines = cosines;
+            leg.take_cosines(&mut meaning);
+        } else if cosines.capacity() > 0 {
+            leg.shelf.keep(cosines);
+        }
     }
     let (words, meaning) = (words.least(), meaning.least());
     for leg in &legs {
@@ -85,6 +98,13 @@ pub fn search(shelves: &[&Shelf], within: Option<&str>, query: &Query<'_>, alike
     legs.into_iter().for_each(Legs::keep);
     // Ties at the cut could give more than was asked for; which of them go must not depend on their order.
     hits
+}
+
+/// Whether a vector is of as many numbers as those of the shelves.
+fn fits(shelves: &[&Shelf], vector: &[f32]) -> bool {
+    shelves
+        .iter()
+        .all(|shelf| shelf.bytes.len() == shelf.items.len() * vector.len())
 }
 
 /// Does one on a thread of its own and the other meanwhile on this one. Not on those of a pool, which may be computing a

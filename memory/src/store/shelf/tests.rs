@@ -166,7 +166,7 @@ proptest! {
         let query = Query {
             source: SourceKind::Recalled,
             text: &text,
-            vector: Some(&vector),
+            vector: vector.to_vec().into(),
             parents: None,
             limit: 100,
             around,

@@ -174,7 +174,7 @@ impl World {
             messages: Arc::new(vec![Message::new(Role::User, question)]),
             query: question.to_owned(),
             asked_at: self.now.load(Ordering::Relaxed),
-            vector: Some(Arc::new(vector)),
+            vector: vector.into(),
             limit: 5,
             gone: Gone::default(),
         }
