@@ -21,8 +21,7 @@ pub mod wire;
 use given::{AddMemory, Content, UpdateMemory};
 use which::{MemoryQuery, Paging, SearchMemories};
 use wire::{
-    AddedMemories, AddedMemory, DeletedMemories, DeletedMemory, EventView, FoundMemories, MemoryList,
-    MemoryView, Pong,
+    AddedMemories, AddedMemory, DeletedMemories, DeletedMemory, EventView, FoundMemories, MemoryList, MemoryView, Pong,
 };
 
 /// Memories on a page, unless the request says otherwise, and at most.
@@ -198,7 +197,11 @@ pub async fn delete(
     params(("id" = String, Path, description = "The memory's id.")),
     responses((status = 200, body = Vec<EventView>), (status = 401, body = ErrorBody), (status = 404, body = ErrorBody)),
 )]
-pub async fn history(State(app): State<App>, caller: Caller, Path(id): Path<Uuid>) -> Result<Json<Vec<EventView>>, ApiError> {
+pub async fn history(
+    State(app): State<App>,
+    caller: Caller,
+    Path(id): Path<Uuid>,
+) -> Result<Json<Vec<EventView>>, ApiError> {
     let events = memories(&app)?.history(&caller.scope, id).await?;
     Ok(Json(events.into_iter().map(EventView::from).collect()))
 }

@@ -161,7 +161,13 @@ fn files(folder: &Path) -> BTreeSet<PathBuf> {
     };
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     paths
-        .flat_map(|path| if path.is_dir() { files(&path) } else { BTreeSet::from([path]) })
+        .flat_map(|path| {
+            if path.is_dir() {
+                files(&path)
+            } else {
+                BTreeSet::from([path])
+            }
+        })
         .collect()
 }
 

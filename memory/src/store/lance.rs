@@ -164,7 +164,12 @@ impl LanceIndex {
     }
 
     async fn by_meaning(&self, filter: &str, query: &Query<'_>) -> Result<Vec<RecordBatch>, lancedb::Error> {
-        let Some(vector) = query.vector.get().await.filter(|vector| vector.len() == self.dimensions) else {
+        let Some(vector) = query
+            .vector
+            .get()
+            .await
+            .filter(|vector| vector.len() == self.dimensions)
+        else {
             return Ok(Vec::new());
         };
         self.table

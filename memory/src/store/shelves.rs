@@ -292,7 +292,10 @@ async fn search(
     let size: usize = shelves.iter().map(|shelf| read(shelf).len()).sum();
     if size <= INLINE {
         let vector = query.vector.settled().await;
-        let query = Query { vector, ..query.clone() };
+        let query = Query {
+            vector,
+            ..query.clone()
+        };
         return search_now(&shelves, within(scope, query.source), &query, lexicon.as_deref());
     }
     let inside = within(scope, query.source).map(str::to_owned);
@@ -344,7 +347,10 @@ impl Index for Shelves {
 
     async fn search(&self, scope: &Scope, query: Query<'_>) -> Result<Vec<Hit>, MemoryError> {
         // Also says what is wrong with a vector.
-        let wrong = query.vector.known().is_some_and(|vector| vector.len() != self.dimensions);
+        let wrong = query
+            .vector
+            .known()
+            .is_some_and(|vector| vector.len() != self.dimensions);
         if query.limit == 0 || wrong || self.budget == 0 {
             return self.inner.search(scope, query).await;
         }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use habit_engine::embedder::HashEmbedder;
 use habit_memory::generations::{Generation, Generations};
@@ -58,7 +59,7 @@ fn of(scope: &Scope) -> Owner {
     }
 }
 
-fn ask<'a>(text: &'a str, vector: Option<&'a [f32]>, limit: usize) -> Query<'a> {
+fn ask<'a>(text: &'a str, vector: Option<&[f32]>, limit: usize) -> Query<'a> {
     Query {
         source: SourceKind::Recalled,
         text,
@@ -586,6 +587,60 @@ async fn lance_keeps_the_laws_with_many_small_files_and_after_tidying() {
         HashSet::from([written[3]])
     );
     assert_eq!(index.len().await.unwrap(), 12);
+}
+
+/// Whoever searches does not notice that what was removed is being erased from the disk.
+#[tokio::test(flavor = "multi_thread")]
+async fn lance_answers_while_it_is_purged() {
+    let dir = tempfile::tempdir().unwrap();
+    let index = LanceIndex::open(dir.path(), DIMENSIONS, "test@1").await.unwrap();
+    let me = scope("red", "ann");
+    let kept = entry(of(&me), "a harbour crane", towards(0, 0.0));
+    let ids = HashSet::from([kept.id]);
+    index.upsert(vec![kept]).await.unwrap();
+    let done = AtomicBool::new(false);
+    let searches = async {
+        while !done.load(Ordering::Relaxed) {
+            let query = ask("crane", Some(&towards(0, 0.0)), 10);
+            assert_eq!(found(&index, &me, query).await, ids);
+        }
+    };
+    let changes = async {
+        for n in 0..20 {
+            let passing = entry(of(&scope("red", "bob")), &format!("buoy number{n}"), towards(n, 0.1));
+            let (team, parents) = ("red".to_owned(), vec![passing.parent]);
+            index.upsert(vec![passing]).await.unwrap();
+            index.remove(Removal::Parents { team, parents }).await.unwrap();
+            index.purge().await.unwrap();
+        }
+        done.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(searches, changes);
+}
+
+/// Made anew it is a new table: where the removal of the old one ended half way, nothing of that serves.
+#[tokio::test]
+async fn lance_made_anew_is_not_what_is_left_of_the_old_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let me = scope("red", "ann");
+    let index = LanceIndex::open(dir.path(), DIMENSIONS, "test@1").await.unwrap();
+    index
+        .upsert(vec![entry(of(&me), "text", towards(0, 0.0))])
+        .await
+        .unwrap();
+    drop(index);
+    let old = dir.path().join("entries.lance");
+    drop(LanceIndex::rebuild(dir.path(), DIMENSIONS, "test@1").await.unwrap());
+    assert!(!old.exists());
+    // As if the process had ended before it was all gone.
+    std::fs::create_dir_all(old.join("_indices")).unwrap();
+    for _ in 0..2 {
+        let index = LanceIndex::open(dir.path(), DIMENSIONS, "test@1").await.unwrap();
+        assert!(found(&index, &me, ask("text", None, 10)).await.is_empty());
+        drop(index);
+        drop(LanceIndex::rebuild(dir.path(), DIMENSIONS, "test@1").await.unwrap());
+        assert!(!old.exists());
+    }
 }
 
 #[tokio::test]

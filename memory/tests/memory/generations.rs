@@ -124,7 +124,11 @@ impl Move {
     }
 
     async fn until_served(&self) {
-        until(|| self.generations.being_made().is_none(), "the new index does not serve").await;
+        until(
+            || self.generations.being_made().is_none(),
+            "the new index does not serve",
+        )
+        .await;
     }
 
     /// The tables that there are.
@@ -337,8 +341,7 @@ async fn one_that_was_just_begun_is_not_taken_for_a_whole_one() {
     };
     let (journal, stop) = (journal as Arc<dyn Journal>, CancellationToken::new());
     let known = (facts, false);
-    let (indexer, _) =
-        Indexer::spawn_with_facts(Arc::clone(&journal), Arc::clone(&generations), known, stop.clone());
+    let (indexer, _) = Indexer::spawn_with_facts(Arc::clone(&journal), Arc::clone(&generations), known, stop.clone());
     for number in 0..TURNS {
         journal.record(turn(&format!("Shed {number} is blue."))).await.unwrap();
     }
@@ -356,7 +359,10 @@ async fn one_that_was_just_begun_is_not_taken_for_a_whole_one() {
         indexer.wake();
         // Nothing can be embedded now: it must not serve.
         until(|| indexer.lag() == TURNS, "the indexer does not look").await;
-        assert!(generations.being_made().is_some(), "an empty index serves, round {round}");
+        assert!(
+            generations.being_made().is_some(),
+            "an empty index serves, round {round}"
+        );
         embedder.gate.add_permits(100);
         until(|| generations.being_made().is_none(), "the new index does not serve").await;
         assert_eq!(generations.len().await.unwrap(), TURNS, "round {round}");

@@ -59,10 +59,7 @@ pub(super) async fn table(
 /// Throws away what is there.
 pub(super) async fn clear(depot: &Depot, dimensions: usize, embedder_id: &str) -> Result<(), MemoryError> {
     match depot {
-        Depot::Folder(_) => {
-            Roll::remove_all(depot).await?;
-            Roll::remove(depot).await
-        }
+        Depot::Folder(_) => Roll::begin_anew(depot).await,
         // A new version of the same table: whoever has it open sees an empty one, not files that are gone.
         Depot::Bucket(_) => {
             let name = Roll::read(depot).await?.serving;

@@ -65,20 +65,20 @@ impl Roll {
         written.await.map_err(|error| trouble(&file, &error))
     }
 
-    /// Removes the file: the first table serves, if there is one.
-    pub async fn remove(depot: &Depot) -> Result<(), MemoryError> {
-        let file = own(depot)?.join(FILE);
-        match fs::remove_file(&file).await {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(trouble(&file, &error)),
-            _ => Ok(()),
-        }
+    /// Has a table serve that is not there yet, and removes all that there are. To remove one takes a while, and half of one
+    /// must never serve.
+    pub async fn begin_anew(depot: &Depot) -> Result<(), MemoryError> {
+        let tables = tables(own(depot)?).await?;
+        let names = tables.iter().filter_map(|table| table.file_stem()?.to_str());
+        let newest = names.map(number).max().unwrap_or(0);
+        let new = Self::of(&name(newest.saturating_add(1)));
+        new.write(depot).await?;
+        new.remove_others(depot).await
     }
 
     /// A name that no table here has once the others are removed.
     pub fn name_for_next(&self) -> String {
-        let number = self.serving.strip_prefix(FIRST).and_then(|rest| rest.strip_prefix('-'));
-        let number = number.and_then(|number| number.parse::<u64>().ok()).unwrap_or(0);
-        format!("{FIRST}-{}", number.saturating_add(1))
+        name(number(&self.serving).saturating_add(1))
     }
 
     /// Removes the tables that are not named here.
@@ -94,16 +94,17 @@ impl Roll {
         }
         Ok(())
     }
+}
 
-    /// Removes all tables.
-    pub async fn remove_all(depot: &Depot) -> Result<(), MemoryError> {
-        for table in tables(own(depot)?).await? {
-            fs::remove_dir_all(&table)
-                .await
-                .map_err(|error| trouble(&table, &error))?;
-        }
-        Ok(())
-    }
+/// The name of a table that is not the first.
+fn name(number: u64) -> String {
+    format!("{FIRST}-{number}")
+}
+
+/// The number of a table: 0 of the first.
+fn number(name: &str) -> u64 {
+    let number = name.strip_prefix(FIRST).and_then(|rest| rest.strip_prefix('-'));
+    number.and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 /// The folders of all tables.
