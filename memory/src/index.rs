@@ -140,6 +140,8 @@ pub struct Hit {
     pub states: bool,
     /// Whether it is said by the one speaker whom the query names; `None` where it names none, or several.
     pub named: Option<bool>,
+    /// How many entries it was chosen from, where that is known.
+    pub among: Option<usize>,
 }
 
 /// Which entries to remove.

@@ -93,14 +93,15 @@ impl Weights {
     }
 }
 
-/// Where "near enough" begins. Absolute values, so that a question which nothing fits gets nothing.
+/// Where "near enough" begins, so that a question which nothing fits gets nothing.
 ///
 /// What speaks for a candidate is twice its cosine plus the share of the question's content words that it has (see
-/// [`Hit::overlap`]). For all-MiniLM-L6-v2 and LoCoMo: of questions put to the memory of other people four in five and
-/// more stay below [`Floor::default`]'s `best` with every candidate, of questions whose evidence is there two in a thousand.
+/// [`Hit::overlap`]). The more there is to choose from, the more speaks for the best by chance: `best` is for [`MANY`]
+/// entries and more, and less is asked for where there are fewer. For all-MiniLM-L6-v2, in memories of 3 to 700 turns: of
+/// questions put to the memory of other people four in five and more stay below it with every candidate (decision 7).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Floor {
-    /// What must speak for the best candidate: below, nothing is shown at all.
+    /// What must speak for the best candidate among [`MANY`]: below, nothing is shown at all.
     pub best: f32,
     /// What must speak for each candidate.
     pub each: f32,
@@ -125,6 +126,16 @@ impl Default for Floor {
     }
 }
 
+/// Entries from which on the floor is not higher any more: what is right does not speak for itself more clearly where there
+/// is more.
+pub const MANY: usize = 600;
+
+/// By how much the best of chance rises as entries become e times as many, about: it was measured between 3 and 700.
+const BY_CHANCE: f32 = 0.085;
+
+/// The share of `best` that is asked for however few there are.
+const AT_LEAST: f32 = 0.65;
+
 impl Floor {
     /// No floor: everything is near enough.
     pub const NONE: Self = Self {
@@ -134,6 +145,14 @@ impl Floor {
         words_alone: 0.0,
         relative: 0.0,
     };
+
+    /// What must speak for the best of so many.
+    fn best_among(&self, among: Option<usize>) -> f32 {
+        let among = among.map_or(MANY, |among| among.clamp(1, MANY));
+        let share = 1.0 - BY_CHANCE * (MANY as f32 / among as f32).ln();
+        // No floor is none among few either.
+        self.best.min(self.best * share.max(AT_LEAST))
+    }
 
     /// What speaks for a candidate, or `None` where it may not be shown whatever speaks for it.
     fn speaks(&self, hit: &Hit) -> Option<f32> {
@@ -177,7 +196,8 @@ pub fn rank(hits: &[Hit], days: Option<&Days>, weights: &Weights) -> Vec<Scored>
 #[must_use]
 pub fn above_floor(hits: &[Hit], ranked: Vec<Scored>, floor: &Floor) -> Vec<Scored> {
     let most = hits.iter().filter_map(|hit| floor.speaks(hit)).fold(f32::MIN, f32::max);
-    if most < floor.best {
+    let among = hits.iter().map(|hit| hit.among).max().flatten();
+    if most < floor.best_among(among) {
         return Vec::new();
     }
     let mut kept = ranked;

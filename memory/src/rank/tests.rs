@@ -19,6 +19,7 @@ fn hit(id: u128, at: i64, bm25: Option<f32>, cosine: Option<f32>, overlap: f32) 
         words: u32::try_from(at % 50).unwrap(),
         states: id % 4 != 1,
         named: [None, Some(true), Some(false)][(id % 3) as usize],
+        among: None,
     }
 }
 
@@ -90,6 +91,26 @@ fn what_nothing_speaks_for_is_left_out() {
     );
     assert_eq!(kept(hit(0, 0, Some(3.0), None, 0.7)), 1, "no vector, but words");
     assert_eq!(kept(hit(0, 0, Some(3.0), None, 0.3)), 0, "no vector, and few words");
+}
+
+/// The nearest of many is nearer by chance than the nearest of few.
+#[test]
+fn among_few_less_must_speak() {
+    let kept = |among: Option<usize>, cosine: f32| {
+        let hit = Hit {
+            among,
+            ..hit(0, 0, None, Some(cosine), 0.0)
+        };
+        let ranked = rank(std::slice::from_ref(&hit), None, &Weights::TURNS);
+        above_floor(&[hit], ranked, &Floor::default()).len()
+    };
+    let counts = [1, 5, 30, 100, 300, 600, 1_000_000];
+    let lowest = counts.map(|among| (0..100).find(|cosine| kept(Some(among), *cosine as f32 / 100.0) == 1));
+    assert_eq!(
+        lowest,
+        [Some(33), Some(33), Some(38), Some(43), Some(48), Some(50), Some(50)]
+    );
+    assert_eq!((kept(None, 0.49), kept(None, 0.5)), (0, 1), "unknown counts as many");
 }
 
 #[test]

@@ -253,7 +253,7 @@ impl Index for LanceIndex {
         let (words, meaning) = tokio::join!(self.by_words(&filter, &query), self.by_meaning(&filter, &query));
         let words = words.map_err(|error| self.trouble("searching", &error))?;
         let meaning = meaning.map_err(|error| self.trouble("searching", &error))?;
-        rows::merge(query.text, &words, &meaning)
+        rows::merge(&query, &words, &meaning)
     }
 
     async fn remove(&self, removal: Removal) -> Result<(), MemoryError> {

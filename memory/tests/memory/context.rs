@@ -1,6 +1,7 @@
 //! The context sources, from the journal through the index to passages: with doubles where the plumbing is tested, and
 //! with the real embedder and the real index where it is about finding the right thing.
 
+mod everyday;
 mod schemas;
 pub mod world;
 

@@ -10,7 +10,7 @@ use lancedb::arrow::arrow_schema::{DataType, Field, Schema, SchemaRef};
 use uuid::Uuid;
 
 use crate::error::MemoryError;
-use crate::index::{Entry, Hit, Named, Owner, Removal, Section, within};
+use crate::index::{Entry, Hit, Named, Owner, Query, Removal, Section, within};
 use crate::passage::SourceKind;
 use crate::rank::overlap;
 use crate::scope::Scope;
@@ -200,7 +200,14 @@ fn quoted(value: &str) -> String {
 pub(super) const FOUND: [&str; 7] = [ID, SESSION, SPEAKER, BODY, WORDS, STATES, AT];
 
 /// The hits of both legs, each entry once. What only a look at all entries tells is left out.
-pub(super) fn merge(query: &str, words: &[RecordBatch], meaning: &[RecordBatch]) -> Result<Vec<Hit>, MemoryError> {
+pub(super) fn merge(
+    query: &Query<'_>,
+    words: &[RecordBatch],
+    meaning: &[RecordBatch],
+) -> Result<Vec<Hit>, MemoryError> {
+    // Fewer than there is room for are all.
+    let nearest: usize = meaning.iter().map(RecordBatch::num_rows).sum();
+    let among = (0 < nearest && nearest < query.limit).then_some(nearest);
     let mut hits: Vec<Hit> = Vec::new();
     let mut texts: Vec<&str> = Vec::new();
     let mut speakers: Vec<&str> = Vec::new();
@@ -225,6 +232,7 @@ pub(super) fn merge(query: &str, words: &[RecordBatch], meaning: &[RecordBatch])
                         words: u32::try_from(row.words.value(number)).unwrap_or_default(),
                         states: row.states.value(number),
                         named: None,
+                        among,
                     });
                     texts.push(row.texts.value(number));
                     speakers.push(row.speakers.value(number));
@@ -238,8 +246,8 @@ pub(super) fn merge(query: &str, words: &[RecordBatch], meaning: &[RecordBatch])
             }
         }
     }
-    let named = overlap::speaker(query, &speakers);
-    for ((hit, share), speaker) in hits.iter_mut().zip(overlap::shares(query, &texts)).zip(speakers) {
+    let named = overlap::speaker(query.text, &speakers);
+    for ((hit, share), speaker) in hits.iter_mut().zip(overlap::shares(query.text, &texts)).zip(speakers) {
         hit.overlap = share;
         hit.named = named.map(|name| name == speaker);
     }

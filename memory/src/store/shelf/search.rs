@@ -83,6 +83,7 @@ pub fn search(shelves: &[&Shelf], within: Option<&str>, query: &Query<'_>, alike
     let mut hits = Vec::new();
     let mut meaning = Best::new(query.limit, f32::MIN);
     let compared = vector().is_some();
+    let among = shelves.iter().map(|shelf| shelf.len()).sum();
     for (leg, cosines) in legs.iter_mut().zip(cosines) {
         if compared {
             leg.cosines = cosines;
@@ -93,7 +94,7 @@ pub fn search(shelves: &[&Shelf], within: Option<&str>, query: &Query<'_>, alike
     }
     let (words, meaning) = (words.least(), meaning.least());
     for leg in &legs {
-        leg.collect(words, meaning, &asked, &mut hits);
+        leg.collect(words, meaning, &asked, among, &mut hits);
     }
     legs.into_iter().for_each(Legs::keep);
     // Ties at the cut could give more than was asked for; which of them go must not depend on their order.
@@ -276,7 +277,7 @@ impl<'a> Legs<'a> {
     }
 
     /// Those that are among the best of either leg.
-    fn collect(&self, words: f32, meaning: f32, asked: &Asked, hits: &mut Vec<Hit>) {
+    fn collect(&self, words: f32, meaning: f32, asked: &Asked, among: usize, hits: &mut Vec<Hit>) {
         let shelf = self.shelf;
         let mut sessions: HashMap<u32, (f32, f32)> = HashMap::new();
         for place in self.places(words, meaning) {
@@ -303,6 +304,7 @@ impl<'a> Legs<'a> {
                 session_meaning: cosine.map(|_| session_meaning),
                 words: item.words,
                 states: item.states,
+                among: Some(among),
                 named: asked.speaker.as_deref().map(|name| {
                     item.speaker.is_some_and(|speaker| {
                         shelf

@@ -20,6 +20,7 @@ use habit_memory::passage::Passage;
 use habit_memory::store::lance::LanceIndex;
 use habit_memory::store::ram::RamJournal;
 use habit_memory::store::ram_index::RamIndex;
+use habit_memory::store::shelves::{Lexicon, Shelves};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -82,6 +83,19 @@ impl World {
             .await
             .unwrap();
         Self::of(embedder, Arc::new(index), Some(dir))
+    }
+
+    /// The same as it serves: held in memory, with words that are alike.
+    pub async fn held() -> Self {
+        const ROOM: usize = 1 << 26;
+        let embedder: Arc<dyn Embedder> = Arc::new(MiniLm::load(&embedder_dir().await, 0).unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let index = LanceIndex::open(dir.path(), embedder.dimensions(), embedder.id())
+            .await
+            .unwrap();
+        let shelves = Shelves::new(Arc::new(index), embedder.dimensions(), ROOM);
+        let shelves = shelves.with_lexicon(Lexicon::new(Arc::clone(&embedder)));
+        Self::of(embedder, Arc::new(shelves), Some(dir))
     }
 
     fn of(embedder: Arc<dyn Embedder>, index: Arc<dyn Index>, dir: Option<tempfile::TempDir>) -> Self {
