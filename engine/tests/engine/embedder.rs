@@ -70,6 +70,34 @@ async fn real() -> Arc<MiniLm> {
     Arc::new(MiniLm::load(&dir, 2).unwrap())
 }
 
+/// Whoever asks does not wait until all of a pile of texts is embedded, and the pile is not forgotten.
+#[tokio::test]
+async fn a_question_goes_before_a_pile() {
+    let embedder = real().await;
+    let pile: Vec<String> = (0..200)
+        .map(|number| format!("{number}: {}", "the ferry leaves at nine from the old pier ".repeat(8)))
+        .collect();
+    let mut whole = std::pin::pin!(embedder.embed(pile.clone()));
+    // It is queued first.
+    assert!(futures::poll!(whole.as_mut()).is_pending());
+    for number in 0..4 {
+        let question = format!("Where is the key number {number}?");
+        tokio::select! {
+            biased;
+            _ = &mut whole => panic!("question {number} came after the whole pile"),
+            vector = one(&*embedder, &question) => assert_eq!(vector.len(), embedder.dimensions()),
+        }
+    }
+    let vectors = whole.await.unwrap();
+    assert_eq!(vectors.len(), pile.len());
+    for place in [0, 99, 199] {
+        assert!(
+            dot(&vectors[place], &one(&*embedder, &pile[place]).await) > 0.9999,
+            "{place}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn the_double_keeps_the_laws() {
     keeps_the_laws(Arc::new(HashEmbedder::default())).await;
