@@ -341,9 +341,7 @@ impl Learner {
 
     /// The settings of the newest run that passed.
     fn last_best(&self, team: &str) -> Option<Settings> {
-        let mut ids = folders(&self.team_folder(team));
-        ids.sort_unstable();
-        ids.into_iter().rev().find_map(|id| {
+        folders(&self.team_folder(team)).into_iter().rev().find_map(|id| {
             let report = Report::read(&self.folder(team, id)).ok()??;
             let best = report.best.filter(|_| report.verdict.promote)?;
             Some(report.tried.get(best)?.settings.clone())

@@ -166,7 +166,7 @@ pub async fn checkpoints(
                 "step": steps,
                 "train_loss": trained.map(|trained| trained.loss),
                 "valid_loss": tried.and_then(|tried| tried.nll),
-                "full_valid_mean_token_accuracy": tried.map(|tried| tried.right),
+                "full_valid_mean_token_accuracy": tried.filter(|_| report.counts.gate > 0).map(|tried| tried.right),
             },
         }));
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use async_trait::async_trait;
 use habit_learning::curator::Forgotten;
-use habit_learning::run::Report;
+use habit_learning::run::{self, Report};
 use habit_memory::{MemoryError, Scope};
 use uuid::Uuid;
 
@@ -21,7 +21,7 @@ impl Forgotten for Learner {
         for one in tainted {
             let Ok(id) = Uuid::parse_str(&one.run) else { continue };
             let folder = self.folder(team, id);
-            if !folder.exists() && self.teams().get(team).is_none_or(|work| work.now.is_none()) {
+            if !folder.exists() && !self.is_under_way(team, id) {
                 // It may be in another gateway's data directory: that one is not to serve it either.
                 if erased {
                     self.withdraw(team, id, &folder).await?;
@@ -30,11 +30,14 @@ impl Forgotten for Learner {
             }
             if Report::read(&folder).map_err(storage)?.is_none() {
                 match self.cancel(team, id).await {
-                    Ok(()) | Err(LearnError::Unknown(_)) => {}
+                    Ok(()) => {}
+                    // One that was broken off before it was written down whole has texts all the same.
+                    Err(LearnError::Unknown(_)) => self.discard(team, id).map_err(storage)?,
                     Err(error) => return Err(storage(error)),
                 }
                 continue;
             }
+            run::tidy(&folder).map_err(storage)?;
             Report::forget(&folder, &one.examples).map_err(storage)?;
             if erased {
                 self.withdraw(team, id, &folder).await?;
@@ -45,13 +48,19 @@ impl Forgotten for Learner {
 }
 
 impl Learner {
+    fn is_under_way(&self, team: &str, id: Uuid) -> bool {
+        let teams = self.teams();
+        let now = teams.get(team).and_then(|work| work.now.as_ref());
+        now.is_some_and(|(running, ..)| *running == id)
+    }
+
     async fn withdraw(&self, team: &str, id: Uuid, folder: &Path) -> Result<(), MemoryError> {
         let rollouts = &self.inner.parts.rollouts;
         if rollouts.state(team).model(id).is_some() {
             let why = "everything of a user whose words it was trained on was erased";
             rollouts.withdraw(team, id, why).await.map_err(storage)?;
         }
-        for part in ["adapter", "model.gguf", "run.json"] {
+        for part in ["adapter", "model.gguf"] {
             remove(&folder.join(part)).map_err(storage)?;
         }
         Ok(())

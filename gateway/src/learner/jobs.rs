@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use habit_engine::fleet::Fleet;
 use habit_learning::curator::Forgotten;
 use habit_learning::examples::{Example, Shares};
+use habit_learning::run::state::State;
 use habit_learning::run::{self, Plan, Report, RunError};
 use habit_learning::trainer::Settings;
 use habit_learning::{gate, general};
@@ -21,7 +22,7 @@ use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::place::{folders, remove, storage};
+use super::place::{ids, names, remove, storage};
 use super::private::{self, Named};
 use super::{Gauge, LearnError, Learner, Progress};
 
@@ -154,21 +155,34 @@ impl Jobs {
             memory: None,
             threads: None,
         };
+        // Written down before it waits, so that a restart goes on with it. The job's own file comes first: texts whose owner
+        // nobody knows would never be erased.
+        let state = State::new(plan, job.created_at)?;
         self.keep(&job)?;
-        self.spawn(job.clone(), plan);
+        if let Err(error) = state.keep(&self.place(job.id)) {
+            remove(&self.place(job.id))?;
+            return Err(error.into());
+        }
+        self.spawn(job.clone(), state.plan);
         self.seen(job)
     }
 
     /// Goes on with what was broken off, and serves what was made; at the start.
     pub fn resume(&self) {
-        for id in folders(&self.folder()) {
+        for id in ids(&self.folder()) {
             let Ok(Some(job)) = self.read(id) else { continue };
             match job.status {
-                Status::Running => match run::state::State::read(&self.place(id)) {
-                    Ok(Some(state)) => self.spawn(job, state.plan),
+                Status::Running => match (State::read(&self.place(id)), Report::read(&self.place(id))) {
+                    (Ok(Some(state)), _) => self.spawn(job, state.plan),
+                    // The server ended between the run's end and the job's.
+                    (_, Ok(Some(report))) => {
+                        let jobs = self.clone();
+                        let end = async move { jobs.end(job, Ok(report)).await };
+                        drop(self.learner.inner.parts.lifecycle.spawn(end));
+                    }
                     _ => {
-                        let problem = "the server ended before the job had begun; create it again";
-                        self.finish(job, Status::Failed, Some(problem.to_owned()));
+                        let problem = "the server ended, and what the job was to train on is gone; create it again";
+                        self.note(job, Status::Failed, Some(problem.to_owned()));
                     }
                 },
                 Status::Succeeded => {
@@ -179,7 +193,12 @@ impl Jobs {
                         }
                     }));
                 }
-                Status::Failed | Status::Cancelled => {}
+                // A server that ends right after it has noted the end leaves the rest.
+                Status::Failed | Status::Cancelled => {
+                    if let Err(error) = self.tidy(id) {
+                        tracing::warn!("a fine-tuning job that has ended left something behind: {error}");
+                    }
+                }
             }
         }
     }
@@ -189,10 +208,8 @@ impl Jobs {
     /// # Errors
     /// [`LearnError::Run`].
     pub fn list(&self, scope: &Scope) -> Result<Vec<Seen>, LearnError> {
-        let mut ids = folders(&self.folder());
-        ids.sort_unstable();
         let mut jobs = Vec::new();
-        for id in ids.into_iter().rev() {
+        for id in ids(&self.folder()).into_iter().rev() {
             if let Some(job) = self.read(id)?.filter(|job| owns(scope, job)) {
                 jobs.push(self.seen(job)?);
             }
@@ -223,8 +240,7 @@ impl Jobs {
         self.stop(id).await;
         // It may have come to its end in the meantime.
         if let Some(job) = self.read(id)?.filter(|job| job.status == Status::Running) {
-            self.finish(job, Status::Cancelled, None);
-            remove(&self.place(id).join("run.json"))?;
+            self.finish(job, Status::Cancelled, None)?;
         }
         self.get(scope, id)
     }
@@ -234,13 +250,13 @@ impl Jobs {
     /// # Errors
     /// [`MemoryError::Storage`]: something is left.
     pub async fn erase(&self, scope: &Scope) -> Result<(), MemoryError> {
-        for id in folders(&self.folder()) {
+        for id in ids(&self.folder()) {
             let Some(job) = self.read(id).map_err(storage)?.filter(|job| owns(scope, job)) else {
                 continue;
             };
             self.stop(id).await;
-            drop(self.fleet.remove(&job.name));
             remove(&self.place(id)).map_err(storage)?;
+            drop(self.fleet.remove(&job.name));
         }
         Ok(())
     }
@@ -271,6 +287,11 @@ impl Jobs {
 
     async fn work(&self, job: Job, plan: Plan, gauge: &Gauge, cancel: &CancellationToken) {
         let done = self.learner.run_plan(&self.place(job.id), plan, gauge, cancel).await;
+        self.end(job, done).await;
+    }
+
+    /// Serves what a run made, and notes how the job ended.
+    async fn end(&self, job: Job, done: Result<Report, LearnError>) {
         let done = match done {
             Ok(report) if report.model.is_some() => self.serve(&job).await,
             Ok(report) => Err(LearnError::Nothing(report.verdict.reasons.join("; "))),
@@ -279,8 +300,8 @@ impl Jobs {
             Err(error) => Err(error),
         };
         match done {
-            Ok(()) => self.finish(job, Status::Succeeded, None),
-            Err(error) => self.finish(job, Status::Failed, Some(error.to_string())),
+            Ok(()) => self.note(job, Status::Succeeded, None),
+            Err(error) => self.note(job, Status::Failed, Some(error.to_string())),
         }
     }
 
@@ -298,10 +319,22 @@ impl Jobs {
         let model = model.map_err(LearnError::Nothing)?;
         let engine: Arc<dyn habit_engine::Engine> = Arc::new(Named::new(model.engine, &job.name));
         drop(self.fleet.replace(&job.name, &engine));
+        // Whoever erased the job meanwhile did not find it served yet.
+        if self.read(job.id)?.is_none() {
+            drop(self.fleet.remove(&job.name));
+        }
         Ok(())
     }
 
-    fn finish(&self, job: Job, status: Status, problem: Option<String>) {
+    /// Finishes a job where nobody waits to hear of an error.
+    fn note(&self, job: Job, status: Status, problem: Option<String>) {
+        if let Err(error) = self.finish(job, status, problem) {
+            tracing::warn!("how a fine-tuning job ended could not be kept: {error}");
+        }
+    }
+
+    /// Keeps how a job ended, and removes what only one under way needs.
+    fn finish(&self, job: Job, status: Status, problem: Option<String>) -> Result<(), LearnError> {
         let finished_at = Some(self.learner.inner.parts.clock.now_ms());
         let job = Job {
             status,
@@ -309,9 +342,18 @@ impl Jobs {
             finished_at,
             ..job
         };
-        if let Err(error) = self.keep(&job) {
-            tracing::warn!("how a fine-tuning job ended could not be kept: {error}");
+        self.keep(&job)?;
+        self.tidy(job.id)
+    }
+
+    /// Removes the texts and checkpoints of a job that has ended: all but its own file, where no report stands for the run.
+    fn tidy(&self, id: Uuid) -> Result<(), LearnError> {
+        let folder = self.place(id);
+        if Report::read(&folder)?.is_some() {
+            return Ok(run::tidy(&folder)?);
         }
+        let rest = names(&folder).into_iter().filter(|name| name != FILE);
+        Ok(rest.map(|name| remove(&folder.join(name))).collect::<Result<(), _>>()?)
     }
 
     fn folder(&self) -> PathBuf {

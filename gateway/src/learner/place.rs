@@ -37,10 +37,17 @@ pub(super) fn names(folder: &Path) -> Vec<String> {
     names.collect()
 }
 
-/// The runs in a team's folder.
+/// The ids that folders in a folder have, oldest first; none if it is not there.
+pub(super) fn ids(folder: &Path) -> Vec<Uuid> {
+    let names = names(folder).into_iter();
+    let mut ids: Vec<Uuid> = names.filter_map(|name| Uuid::parse_str(&name).ok()).collect();
+    ids.sort_unstable();
+    ids
+}
+
+/// The runs in a team's folder, oldest first.
 pub(super) fn folders(team: &Path) -> Vec<Uuid> {
-    let names = names(team).into_iter();
-    let ids = names.filter_map(|name| Uuid::parse_str(&name).ok());
+    let ids = ids(team).into_iter();
     ids.filter(|id| has_begun(&team.join(id.to_string()))).collect()
 }
 

@@ -110,7 +110,10 @@ impl State {
     /// # Errors
     /// [`RunError::Folder`].
     pub fn remove(folder: &Path) -> Result<(), RunError> {
-        remove(&folder.join(FILE))
+        let path = folder.join(FILE);
+        // A process that ended while it wrote leaves a part, with the examples' texts in it.
+        remove(&beside(&path))?;
+        remove(&path)
     }
 }
 
@@ -128,9 +131,14 @@ pub(super) fn write_json(path: &Path, what: &impl Serialize) -> Result<(), RunEr
     write(path, &text)
 }
 
+/// Where a file is written before it is moved in place.
+fn beside(path: &Path) -> PathBuf {
+    path.with_extension("part")
+}
+
 /// Writes a file whole or not at all, and down to the disk.
 pub(super) fn write(path: &Path, text: &[u8]) -> Result<(), RunError> {
-    let beside = path.with_extension("part");
+    let beside = beside(path);
     let written = std::fs::File::create(&beside)
         .and_then(|mut file| file.write_all(text).and_then(|()| file.sync_all()))
         .and_then(|()| std::fs::rename(&beside, path));

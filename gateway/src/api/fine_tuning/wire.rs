@@ -197,13 +197,23 @@ pub(super) fn happened(seen: &Seen, now: i64) -> Vec<Value> {
         ),
     ];
     if let Some(progress) = &seen.progress {
-        let what = progress
-            .phase
-            .map_or("waiting for another job", habit_learning::run::Phase::label);
-        let text = format!("{what}: {} of {} {}", progress.done, progress.steps, progress.note);
+        let text = progress.phase.map_or_else(
+            || "waiting for another job".to_owned(),
+            |phase| {
+                let what = phase.label();
+                format!("{what}: {} of {} {}", progress.done, progress.steps, progress.note)
+            },
+        );
         all.push(event(2, now, "info", text.trim().to_owned()));
     }
     let ended = job.finished_at.unwrap_or(now);
+    if let Some(report) = &seen.report {
+        let (train, gate, left) = (report.counts.train, report.counts.gate, report.counts.left_out);
+        let text = format!(
+            "{train} examples were trained on and {gate} measured by; {left}, nearly the same as others, by neither"
+        );
+        all.push(event(5, ended, "info", text));
+    }
     match job.status {
         Status::Running => {}
         Status::Succeeded => {

@@ -5,7 +5,7 @@ use habit_gateway::testing::request;
 use habit_learning::testing::things;
 use http::Method;
 
-use super::runs::{until, world};
+use super::runs::{taught_by, until, world};
 use super::*;
 
 const JOBS: &str = "/v1/fine_tuning/jobs";
@@ -111,6 +111,184 @@ async fn a_file_becomes_a_model_of_ones_own() {
     assert_eq!(
         std::fs::read_dir(test.folder().join("learning/jobs")).unwrap().count(),
         0
+    );
+}
+
+/// Begins a job on such a file; its id.
+async fn begin(test: &TestApp, key: &str, file: &str) -> String {
+    let made = test
+        .post(JOBS, key, &json!({"model": "pupil", "training_file": file}))
+        .await;
+    assert_eq!(made.status, StatusCode::OK, "{}", made.text());
+    made.json()["id"].as_str().unwrap().to_owned()
+}
+
+/// Waits until a job is so.
+async fn becomes(test: &TestApp, key: &str, id: &str, status: &str) -> Value {
+    until(test, key, &format!("{JOBS}/{id}"), |job| job["status"] == status).await
+}
+
+/// The folder of a job.
+fn place(folder: &std::path::Path, id: &str) -> std::path::PathBuf {
+    let id = uuid::Uuid::parse_str(id.strip_prefix("ftjob-").unwrap()).unwrap();
+    folder.join("learning/jobs").join(id.to_string())
+}
+
+/// Waits until a job is in the middle of its training.
+async fn trains(test: &TestApp, key: &str, id: &str) {
+    let text = place(test.folder(), id).join("setting-1/job.json");
+    until(test, key, JOBS, |_| text.exists()).await;
+}
+
+fn files(folder: &std::path::Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn a_job_that_waits_or_was_cancelled_is_listed_and_erased_like_any_other() {
+    let (workshop, open) = school::slow();
+    let (test, ann) = taught_by(workshop).await;
+    let bob = test.key("acme", "bob").await;
+    let (hers, his) = (
+        upload(&test, &ann, "fine-tune", 20).await,
+        upload(&test, &bob, "fine-tune", 20).await,
+    );
+    let first = begin(&test, &ann, &hers).await;
+    trains(&test, &ann, &first).await;
+    assert_eq!(becomes(&test, &ann, &first, "running").await["error"], Value::Null);
+    let second = begin(&test, &ann, &hers).await;
+    let third = begin(&test, &ann, &hers).await;
+    let events = test.get(&format!("{JOBS}/{third}/events?limit=1"), &ann).await.json();
+    assert_eq!(events["data"][0]["message"], "waiting for another job", "{events}");
+
+    for id in [&first, &third] {
+        let cancelled = test.post(&format!("{JOBS}/{id}/cancel"), &ann, &json!({})).await.json();
+        assert_eq!(cancelled["status"], "cancelled", "{cancelled}");
+        assert_eq!(
+            files(&place(test.folder(), id)),
+            ["job.json"],
+            "no text and no checkpoint"
+        );
+    }
+    trains(&test, &ann, &second).await;
+    let fourth = begin(&test, &ann, &hers).await;
+    let other = begin(&test, &bob, &his).await;
+    let list = test.get(JOBS, &ann).await.json();
+    let seen: Vec<(&str, &str)> = list["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|job| (job["id"].as_str().unwrap(), job["status"].as_str().unwrap()))
+        .collect();
+    let wanted = [
+        (fourth.as_str(), "queued"),
+        (&third, "cancelled"),
+        (&second, "running"),
+        (&first, "cancelled"),
+    ];
+    assert_eq!(seen, wanted, "{list}");
+
+    let erased = test.post("/v1/memories/erase", &ann, &json!({"confirm": "ann"})).await;
+    assert_eq!(erased.status, StatusCode::OK, "{}", erased.text());
+    assert_eq!(files(&test.folder().join("learning/jobs")).len(), 1, "bob's");
+    open.cancel();
+    let done = becomes(&test, &bob, &other, "succeeded").await;
+    let model = done["fine_tuned_model"].as_str().unwrap();
+    let served = test.get("/v1/models", &ann).await.json().to_string();
+    assert_eq!(
+        (served.matches("ft:").count(), served.contains(model)),
+        (1, true),
+        "{served}"
+    );
+    assert_eq!(test.get(JOBS, &ann).await.json()["data"], json!([]));
+}
+
+/// The process ends with one job in its training, one that waits, and one whose data is lost.
+#[tokio::test]
+async fn jobs_go_on_after_a_restart_also_those_that_had_not_begun() {
+    let (first, ann) = taught_by(school::slow().0).await;
+    let file = upload(&first, &ann, "fine-tune", 20).await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(begin(&first, &ann, &file).await);
+    }
+    trains(&first, &ann, &ids[0]).await;
+    let folder = first.folder().to_path_buf();
+    std::fs::remove_file(place(&folder, &ids[2]).join("run.json")).unwrap();
+    let second = restarted(&folder).await;
+    let ann = second.key("acme", "ann").await;
+    for (id, status) in ids.iter().zip(["succeeded", "succeeded", "failed"]) {
+        becomes(&second, &ann, id, status).await;
+    }
+    let lost = problem(&second, &ann, &ids[2]).await;
+    assert!(lost.contains("create it again"), "{lost}");
+}
+
+async fn restarted(folder: &std::path::Path) -> TestApp {
+    let folder = folder.to_path_buf();
+    TestApp::builder()
+        .workshop(school::workshop())
+        .config(|config| config.data.dir = Some(folder))
+        .build()
+        .await
+}
+
+async fn problem(test: &TestApp, key: &str, id: &str) -> String {
+    let job = test.get(&format!("{JOBS}/{id}"), key).await.json();
+    job["error"]["message"].as_str().unwrap().to_owned()
+}
+
+/// The process ends when the report is written, and the job does not know yet.
+#[tokio::test]
+async fn a_job_whose_run_ended_just_before_the_server_succeeds_after_the_restart() {
+    let (first, ann) = world().await;
+    let file = upload(&first, &ann, "fine-tune", 20).await;
+    let id = begin(&first, &ann, &file).await;
+    becomes(&first, &ann, &id, "succeeded").await;
+    let own = place(first.folder(), &id).join("job.json");
+    let mut job: Value = serde_json::from_slice(&std::fs::read(&own).unwrap()).unwrap();
+    (job["status"], job["finished_at"]) = (json!("running"), Value::Null);
+    std::fs::write(&own, job.to_string()).unwrap();
+    let second = restarted(first.folder()).await;
+    let ann = second.key("acme", "ann").await;
+    let done = becomes(&second, &ann, &id, "succeeded").await;
+    let served = second.get("/v1/models", &ann).await.text();
+    assert!(served.contains(done["fine_tuned_model"].as_str().unwrap()), "{served}");
+}
+
+#[tokio::test]
+async fn a_job_tells_how_many_examples_it_trained_on_and_measured_by() {
+    let (test, ann) = world().await;
+    let line = |thing: &str| {
+        json!({"messages": [{"role": "user", "content": format!("where is the {thing}")}, {"role": "assistant", "content": "here"}]})
+            .to_string()
+    };
+    let text = vec![line("red bicycle of the mayor"); 12].join("\n");
+    let reply = test
+        .upload_to(
+            "/v1/files",
+            &ann,
+            &[("a.jsonl", text.as_bytes())],
+            &[("purpose", "fine-tune")],
+        )
+        .await;
+    let file = reply.json()["id"].as_str().unwrap().to_owned();
+    let id = begin(&test, &ann, &file).await;
+    becomes(&test, &ann, &id, "succeeded").await;
+    let events = test.get(&format!("{JOBS}/{id}/events"), &ann).await.json().to_string();
+    assert!(events.contains("12 examples in"), "{events}");
+    assert!(
+        events.contains("10 examples were trained on and 0 measured by; 2, nearly"),
+        "{events}"
+    );
+    let checkpoints = test.get(&format!("{JOBS}/{id}/checkpoints"), &ann).await.json();
+    let metrics = &checkpoints["data"][0]["metrics"];
+    assert!(
+        metrics["full_valid_mean_token_accuracy"].is_null() && metrics["valid_loss"].is_null(),
+        "{checkpoints}"
     );
 }
 

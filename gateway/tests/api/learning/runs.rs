@@ -1,14 +1,21 @@
 //! From corrections to a model that serves, and back: with a trainer and models that are doubles, through the router.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use habit_gateway::learner::Workshop;
 use habit_learning::testing::things;
 
 use super::*;
 
 pub async fn world() -> (TestApp, String) {
+    taught_by(school::workshop()).await
+}
+
+/// An application that learns by this workshop, with a key of ann, of the team acme.
+pub async fn taught_by(workshop: Arc<dyn Workshop>) -> (TestApp, String) {
     let test = TestApp::builder()
-        .workshop(school::workshop())
+        .workshop(workshop)
         .config(|config| config.learning.feedback_a_day = 2_000)
         .build()
         .await;
@@ -152,6 +159,43 @@ async fn a_run_that_trains_nothing_says_so_and_rejects_no_model() {
     let body = json!({"run": run["id"]});
     let refused = test.post("/v1/learning/promote", &key, &body).await;
     assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.text());
+}
+
+#[tokio::test]
+async fn of_a_run_that_was_broken_off_nothing_is_left_when_its_user_is_erased() {
+    let (test, key) = world().await;
+    teach(&test, &key, 160).await;
+    let id = learn(&test, &key).await["id"].clone();
+    let run = test.folder().join("learning/team-acme").join(id.as_str().unwrap());
+    std::fs::remove_file(run.join("report.json")).unwrap();
+    std::fs::create_dir_all(run.join("setting-1")).unwrap();
+    for file in ["run.part", "setting-1/job.json"] {
+        std::fs::write(run.join(file), things(1)[0].question()).unwrap();
+    }
+    let erased = test.post("/v1/memories/erase", &key, &json!({"confirm": "ann"})).await;
+    assert_eq!(erased.status, StatusCode::OK, "{}", erased.text());
+    assert!(!run.exists());
+}
+
+#[tokio::test]
+async fn of_a_run_that_is_cancelled_or_erased_in_its_training_nothing_is_left() {
+    let (test, key) = taught_by(school::slow().0).await;
+    teach(&test, &key, 160).await;
+    for erase in [false, true] {
+        let begun = test.post("/v1/learning/runs", &key, &json!({})).await.json();
+        let id = begun["id"].as_str().unwrap();
+        let path = format!("/v1/learning/runs/{id}");
+        let run = test.folder().join("learning/team-acme").join(id);
+        until(&test, &key, &path, |_| run.join("setting-1/job.json").exists()).await;
+        let (way, body) = if erase {
+            ("/v1/memories/erase".to_owned(), json!({"confirm": "ann"}))
+        } else {
+            (format!("{path}/cancel"), json!({}))
+        };
+        let done = test.post(&way, &key, &body).await;
+        assert_eq!(done.status, StatusCode::OK, "{}", done.text());
+        assert!(!run.exists(), "{way}");
+    }
 }
 
 /// The server stops after the report was written, before its model was on trial.
