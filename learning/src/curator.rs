@@ -253,7 +253,7 @@ impl Curator {
         let example = curated.examples.into_iter().find(|one| one.from.contains(&id));
         let left_out = curated.left_out.into_iter().find(|left| left.from.contains(&id));
         Ok(Some(Lineage {
-            judged: curated.judged.iter().any(|one| one.id == feedback.turn),
+            judged: left_out.is_none() && curated.judged.iter().any(|one| one.id == feedback.turn),
             runs: self.parts.ledger.uses_of(scope, id).await?,
             left_out: left_out.map(|left| left.why).filter(|_| example.is_none()),
             example,

@@ -126,7 +126,10 @@ pub fn curate(told: Vec<Told>, audience: &Audience) -> Curated {
             continue;
         }
         match verdict(told) {
-            Ok(verdict) => verdicts.push(verdict),
+            Ok(mut verdict) => {
+                curated.left_out.append(&mut superseded(&mut verdict));
+                verdicts.push(verdict);
+            }
             Err(left) => curated.left_out.push(left),
         }
     }
@@ -164,6 +167,12 @@ fn left(told: &Told, why: &str) -> LeftOut {
     }
 }
 
+/// Whether an opinion of -1 to 1 says that a reply was good, or bad; `None` if neither.
+fn says(opinion: f32) -> Option<bool> {
+    let above = GOOD.mul_add(2.0, -1.0);
+    (opinion.abs() >= above).then_some(opinion > 0.0)
+}
+
 /// What the words on a turn come to.
 fn verdict(mut told: Told) -> Result<Verdict, LeftOut> {
     told.feedback.sort_by_key(|one| (one.at, one.id));
@@ -192,13 +201,10 @@ fn verdict(mut told: Told) -> Result<Verdict, LeftOut> {
         .filter(|one| noticed.contains(one.as_str()))
         .map(|one| one.weight())
         .sum();
-    let above = GOOD.mul_add(2.0, -1.0);
-    let good = match (opinion, &correction) {
+    let good = match &correction {
         // Who writes another answer says that this one was not it, unless it is the same.
-        (_, Some(correction)) => Some(correction.trim() == told.reply.trim()),
-        (Some(opinion), None) if opinion >= above => Some(true),
-        (Some(opinion), None) if opinion <= -above => Some(false),
-        _ => None,
+        Some(correction) => Some(correction.trim() == told.reply.trim()),
+        None => opinion.and_then(says),
     };
     let answer = match (&correction, good) {
         (Some(correction), _) => Some((correction.trim().to_owned(), 1.0)),
@@ -229,6 +235,41 @@ fn verdict(mut told: Told) -> Result<Verdict, LeftOut> {
         last,
         told,
     })
+}
+
+/// Takes out the words on a turn that say otherwise than the one that stands: the last correction, or else the last opinion.
+fn superseded(verdict: &mut Verdict) -> Vec<LeftOut> {
+    let turn = verdict.told.turn;
+    let words = std::mem::take(&mut verdict.told.feedback);
+    let last = |of: fn(&Feedback) -> bool| words.iter().rev().find(|one| of(one));
+    let corrects = |one: &Feedback| one.given.correction.is_some();
+    let Some(stands) = last(corrects).or_else(|| last(|one| one.given.opinion().is_some())) else {
+        verdict.told.feedback = words;
+        return Vec::new();
+    };
+    let plain = |one: &Feedback| one.given.correction.as_deref().map(near::plain);
+    let (id, answer, good) = (stands.id, plain(stands), verdict.good);
+    // A correction stands against opinions, whichever came first.
+    let what = if corrects(stands) { "correction" } else { "later word" };
+    let mut out = Vec::new();
+    for one in words {
+        let otherwise = match one.given.opinion() {
+            _ if corrects(&one) => plain(&one) != answer,
+            Some(opinion) => says(opinion) != good,
+            None => false,
+        };
+        if otherwise {
+            let why = format!("it was superseded by the {what} {id} on the same reply");
+            out.push(LeftOut {
+                turn,
+                from: vec![one.id],
+                why,
+            });
+        } else {
+            verdict.told.feedback.push(one);
+        }
+    }
+    out
 }
 
 /// Takes secrets out; how many there were.
@@ -303,10 +344,38 @@ fn latest_word(verdicts: Vec<Verdict>) -> (Vec<Verdict>, Vec<LeftOut>) {
         }
         kept[place] = new;
     }
+    let (kept, mut gone) = withdrawn(kept);
+    out.append(&mut gone);
+    (kept, out)
+}
+
+/// Takes out answers that were said to be bad later, when the same was replied to the same question again.
+fn withdrawn(verdicts: Vec<Verdict>) -> (Vec<Verdict>, Vec<LeftOut>) {
+    let place = |told: &Told, answer: &str| (told.user.clone(), asked(&told.messages), near::plain(answer));
+    let mut bad: HashMap<(String, String, String), Option<(i64, Uuid)>> = HashMap::new();
+    for one in verdicts.iter().filter(|one| one.good == Some(false) && !one.corrected) {
+        let said = bad.entry(place(&one.told, &one.told.reply)).or_default();
+        *said = (*said).max(one.said());
+    }
+    let (out, kept): (Vec<Verdict>, Vec<Verdict>) = verdicts.into_iter().partition(|one| {
+        let answer = one.answer.as_ref().map(|(answer, _)| place(&one.told, answer));
+        let bad = answer.and_then(|answer| bad.get(&answer));
+        bad.is_some_and(|said| *said > one.said())
+    });
+    let why = "the same answer was said to be bad later";
+    let out = out.iter().map(|one| left(&one.told, why)).collect();
     (kept, out)
 }
 
 impl Verdict {
+    /// When it was last said whether the reply was good, or what it should have been; the id tells which of one moment was
+    /// the later.
+    fn said(&self) -> Option<(i64, Uuid)> {
+        let words = self.told.feedback.iter();
+        let judging = words.filter(|one| one.given.correction.is_some() || one.given.opinion().is_some());
+        judging.map(|one| (one.at, one.id)).max()
+    }
+
     /// Stands for one that was taken out of a list, until another takes its place.
     fn nothing() -> Self {
         Self {

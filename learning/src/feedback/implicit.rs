@@ -65,6 +65,7 @@ pub fn puts_right(message: &str) -> bool {
 #[must_use]
 pub fn read(turns: &[Interaction]) -> HashMap<Uuid, Vec<Implicit>> {
     let mut said: HashMap<Uuid, Vec<Implicit>> = HashMap::new();
+    let known: HashMap<Uuid, &Interaction> = turns.iter().map(|turn| (turn.id, turn)).collect();
     let mut ordered: Vec<&Interaction> = turns.iter().collect();
     ordered.sort_by_key(|turn| turn.id);
     // The newest turn that asked this at this place.
@@ -73,8 +74,14 @@ pub fn read(turns: &[Interaction]) -> HashMap<Uuid, Vec<Implicit>> {
         // Without a parent, "at the same place" is any new conversation.
         let place = turn.parent.and(turn.scope.conversation());
         let again = asked.insert((turn.parent, place, turn.prompt.trim()), turn);
-        if let Some(before) = again.filter(|before| turn.asked_at - before.asked_at <= AGAIN_MS) {
-            said.entry(before.id).or_default().push(Implicit::Regenerate);
+        // A client that only names its conversation asks again behind the reply, not in its place.
+        let parent = turn.parent.and_then(|parent| known.get(&parent).copied());
+        let behind = parent.filter(|parent| parent.prompt.trim() == turn.prompt.trim());
+        let soon = |before: &&Interaction| turn.asked_at - before.asked_at <= AGAIN_MS;
+        if let Some(before) = again.filter(soon).or(behind) {
+            if soon(&before) {
+                said.entry(before.id).or_default().push(Implicit::Regenerate);
+            }
             // Asking anew is no going on.
             continue;
         }
@@ -138,6 +145,23 @@ mod tests {
         assert_eq!(of(2), [Implicit::Meant], "a day later is another question");
         assert_eq!(of(3), [Implicit::Continue]);
         assert_eq!(of(4), []);
+    }
+
+    #[test]
+    fn asking_again_in_a_conversation_that_is_only_named_is_no_going_on() {
+        let turns = [
+            turn(1, None, 0, "Where is my card?"),
+            turn(2, Some(1), 60_000, " Where is my card?"),
+            turn(3, Some(2), 120_000, "Where is my card?"),
+            turn(4, Some(3), 130_000, "Thank you."),
+            turn(5, Some(4), 86_400_000, "Thank you."),
+        ];
+        let said = read(&turns);
+        let of = |number| said.get(&Uuid::from_u128(number)).cloned().unwrap_or_default();
+        assert_eq!(of(1), [Implicit::Regenerate]);
+        assert_eq!(of(2), [Implicit::Regenerate]);
+        assert_eq!(of(3), [Implicit::Continue]);
+        assert_eq!(of(4), [], "a day later it says nothing");
     }
 
     #[test]

@@ -167,6 +167,39 @@ async fn what_did_my_thumb_do() {
 }
 
 #[tokio::test]
+async fn lineage_tells_which_word_took_the_place_of_another() {
+    let (test, key) = start().await;
+    let turn = say(&test, &key, "Say one").await;
+    let mut said = Vec::new();
+    for word in [
+        json!({"thumb": "up"}),
+        json!({"correction": "uno"}),
+        json!({"correction": "eins"}),
+    ] {
+        let mut body = word;
+        body["turn"] = json!(turn);
+        said.push(give(&test, &key, &body).await);
+    }
+    let lineage = async |id: &String| test.get(&format!("/v1/learning/lineage/{id}"), &key).await.json();
+    for earlier in &said[..2] {
+        let told = lineage(earlier).await;
+        assert_eq!(
+            (&told["example"], &told["judged"]),
+            (&Value::Null, &json!(false)),
+            "{told}"
+        );
+        let summary = told["summary"].as_str().unwrap();
+        assert!(
+            summary.contains(&format!("superseded by the correction {}", said[2])),
+            "{told}"
+        );
+    }
+    let told = lineage(&said[2]).await;
+    assert_eq!(told["example"]["from"], json!([said[2]]), "{told}");
+    assert_eq!(told["example"]["answer"], "eins", "{told}");
+}
+
+#[tokio::test]
 async fn an_example_holds_the_prompt_as_it_was_asked() {
     let (test, key) = start().await;
     let first = json!({"role": "user", "content": "one"});

@@ -78,11 +78,73 @@ fn corrections_are_gold_thumbs_approve_and_the_rest_is_told() {
         .map(|one| (one.answer.as_str(), one.weight))
         .collect();
     assert_eq!(answers, [("right", 1.0), ("fine", 0.5)]);
-    assert_eq!(found.examples[0].from.len(), 2);
+    assert_eq!(
+        found.examples[0].from,
+        [Uuid::from_u128(101)],
+        "the thumb said otherwise"
+    );
     assert_eq!((found.pairs.len(), found.pairs[0].rejected.as_str()), (1, "wrong"));
     let judged: Vec<(&str, bool)> = found.judged.iter().map(|one| (one.reply.as_str(), one.good)).collect();
     assert_eq!(judged, [("wrong", false), ("fine", true), ("bad", false)]);
-    assert_eq!(found.left_out.len(), 2, "{:?}", found.left_out);
+    assert_eq!(found.left_out.len(), 3, "{:?}", found.left_out);
+}
+
+#[test]
+fn of_several_words_on_a_reply_only_what_stands_makes_the_example() {
+    let words = vec![
+        thumb(Thumb::Down),
+        fix("left"),
+        thumb(Thumb::Up),
+        fix("right"),
+        fix("Right."),
+    ];
+    let found = curate(vec![told(1, "ann", "one?", "wrong", words)], &me());
+    assert_eq!(found.examples[0].answer, "Right.");
+    let of = [100, 103, 104].map(Uuid::from_u128);
+    assert_eq!(found.examples[0].from, of, "the thumb down says so too");
+    let out: Vec<Uuid> = found.left_out.iter().flat_map(|left| left.from.clone()).collect();
+    assert_eq!(out, [101, 102].map(Uuid::from_u128));
+    let why = format!("superseded by the correction {}", Uuid::from_u128(104));
+    assert!(
+        found.left_out.iter().all(|left| left.why.contains(&why)),
+        "{:?}",
+        found.left_out
+    );
+    let found = curate(
+        vec![told(1, "ann", "one?", "x", vec![thumb(Thumb::Up), thumb(Thumb::Down)])],
+        &me(),
+    );
+    assert!(found.examples.is_empty() && !found.judged[0].good);
+    assert!(found.left_out[0].why.contains("later word"), "{:?}", found.left_out);
+}
+
+#[test]
+fn an_answer_that_is_bad_after_all_is_withdrawn() {
+    let up = || told(1, "ann", "Which one?", "The left.", vec![thumb(Thumb::Up)]);
+    let down = |number, reply: &str| told(number, "ann", "which one", reply, vec![thumb(Thumb::Down)]);
+    let found = curate(vec![up(), down(2, "the left")], &me());
+    assert!(found.examples.is_empty(), "{:?}", found.examples);
+    assert_eq!(found.left_out[0].turn, Uuid::from_u128(1));
+    assert_eq!(found.judged.len(), 1, "{:?}", found.judged);
+    let fixed = || told(1, "ann", "Which one?", "x", vec![fix("The left.")]);
+    assert!(curate(vec![fixed(), down(2, "the left")], &me()).examples.is_empty());
+    // Another answer to it says nothing of this one, nor does what was said before, or what another user said.
+    let again = told(3, "ann", "Which one?", "The left.", vec![thumb(Thumb::Up)]);
+    let bob = told(2, "bob", "Which one?", "The left.", vec![thumb(Thumb::Down)]);
+    for all in [
+        vec![up(), down(2, "the right")],
+        vec![up(), down(2, "the left"), again],
+        vec![up(), bob],
+    ] {
+        assert_eq!(curate(all, &me()).examples.len(), 1);
+    }
+    // Where everybody's word counts, it is the latest of all.
+    let bob = told(2, "bob", "Which one?", "The left.", vec![thumb(Thumb::Down)]);
+    assert!(
+        curate(vec![up(), bob], &Audience::Team { users: 1 })
+            .examples
+            .is_empty()
+    );
 }
 
 #[test]
