@@ -22,7 +22,7 @@ use crate::turn::record;
 /// Feedback on a page, unless the request says otherwise.
 const PAGE: u64 = 100;
 
-/// The field of a chat request's metadata that says how the reply before it was.
+/// The field of a request's metadata that says how the reply before it was.
 pub const METADATA: &str = "habit_feedback";
 
 /// Feedback on a reply: its turn, and at least one of the others but it.
@@ -188,9 +188,7 @@ pub async fn give(
         correction: body.correction,
         implicit: body.signal,
     };
-    let feedback = curator(&app)?.submit(&caller.scope, turn, given).await?;
-    weigh(&app, &caller, &feedback).await;
-    Ok(Json(feedback.into()))
+    Ok(Json(keep(&app, &caller, turn, given).await?.into()))
 }
 
 /// The user's feedback, newest first.
@@ -275,7 +273,7 @@ fn turn_of(id: &str) -> Option<Uuid> {
     Uuid::parse_str(bare.unwrap_or(id)).ok()
 }
 
-/// What a chat request's metadata says of the reply before it.
+/// What a request's metadata says of the reply before it.
 ///
 /// # Errors
 /// 400 if it is neither `good`, `bad` nor a score.
@@ -324,9 +322,17 @@ pub async fn of_the_reply_before(
         let message = "there is no recorded reply before this request: send its history, or name its conversation";
         return Err(ApiError::invalid(message, Some(param)));
     };
-    let feedback = curator(app)?.submit(&caller.scope, before, given).await?;
+    keep(app, caller, before, given).await.map(drop)
+}
+
+/// Keeps what was said of a turn.
+///
+/// # Errors
+/// 404 if there is no such turn of the caller, 429 if the user has given enough.
+pub async fn keep(app: &App, caller: &Caller, turn: Uuid, given: Given) -> Result<Feedback, ApiError> {
+    let feedback = curator(app)?.submit(&caller.scope, turn, given).await?;
     weigh(app, caller, &feedback).await;
-    Ok(())
+    Ok(feedback)
 }
 
 /// What was said of a reply counts for or against the model that gave it, where the team's models are compared.

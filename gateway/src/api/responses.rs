@@ -18,6 +18,7 @@ use uuid::Uuid;
 use super::ask::Asker;
 use super::ask::replies::Replies;
 use super::error::{self, ApiError, ErrorBody};
+use super::feedback;
 use super::listing::{ListQuery, Listing};
 use super::tokenize::counter;
 use super::{sse, turns};
@@ -123,10 +124,16 @@ pub async fn create(
     error::Json(body): error::Json<CreateResponse>,
 ) -> Result<Response, ApiError> {
     let plan = Plan::new(&app, &caller, body).await?;
-    if plan.asked.draft.background {
-        return plan.in_background(app, asker, caller, headers).await;
-    }
     let question = plan.question()?;
+    if let Some(given) = plan.asked.feedback.clone() {
+        match plan.asked.previous.as_deref().and_then(turn_of) {
+            Some(before) => drop(feedback::keep(&app, &caller, before, given).await?),
+            None => feedback::of_the_reply_before(&app, &asker, &caller, &headers, &question, given).await?,
+        }
+    }
+    if plan.asked.draft.background {
+        return plan.in_background(app, asker, (caller, headers), question).await;
+    }
     let render = async |replies: Replies| {
         let Replies {
             turn,

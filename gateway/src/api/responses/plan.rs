@@ -124,11 +124,11 @@ impl Plan {
         self,
         app: App,
         asker: Asker,
-        caller: Caller,
-        headers: HeaderMap,
+        (caller, headers): (Caller, HeaderMap),
+        question: Question,
     ) -> Result<Response, ApiError> {
         let (scope, stream) = (caller.scope.clone(), self.asked.stream);
-        let mut turn = asker.turn(caller, &headers, self.question()?)?;
+        let mut turn = asker.turn(caller, &headers, question)?;
         turn.request.priority = Priority::Background;
         let model = app.engine.resolve(&turn.request.model);
         let mut render = self.render(turn.id, turn.asked_at, model);

@@ -1,6 +1,7 @@
 //! The body of `POST /v1/responses`, and what it asks for.
 
 use habit_engine::ChatRequest;
+use habit_learning::feedback::Given;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
@@ -9,6 +10,7 @@ use super::body::{ConversationId, ReasoningEcho, ResponseBody, Status};
 use super::items;
 use super::tools::{Tools, response_format};
 use crate::api::error::ApiError;
+use crate::api::feedback::in_metadata;
 use crate::api::generation::{SamplingFields, Stop, count, token_limit};
 
 /// The most alternatives to each token.
@@ -80,7 +82,8 @@ pub struct CreateResponse {
     pub top_logprobs: Option<i64>,
     /// What else the response should hold: `message.output_text.logprobs`, `file_search_call.results`.
     pub include: Option<Vec<String>>,
-    /// Up to 16 pairs of texts that come back with the response.
+    /// Up to 16 pairs of texts that come back with the response. `habit_feedback` says how the reply before was, as
+    /// `POST /v1/feedback` does: `good`, `bad`, or a score of 0 to 1.
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<Map<String, Value>>,
     /// False leaves no trace of this response on the server.
@@ -160,6 +163,8 @@ pub struct Asked {
     pub previous: Option<String>,
     /// Part of this conversation.
     pub conversation: Option<String>,
+    /// What `metadata` says of the reply before this one.
+    pub feedback: Option<Given>,
     /// What the tools mean.
     pub tools: Tools,
     /// The response as far as the request tells; it has no id yet.
@@ -183,6 +188,7 @@ impl CreateResponse {
         let sampling = self.sampling().check()?;
         let max_tokens = token_limit("max_output_tokens", self.max_output_tokens, 1)?;
         let top_logprobs = count("top_logprobs", self.top_logprobs, 0..=MOST_TOP_LOGPROBS, 0)?;
+        let feedback = in_metadata(self.metadata.as_ref())?;
         let metadata = check_metadata(self.metadata)?;
         let named = |id: Option<String>| id.filter(|id| !id.is_empty());
         let previous = named(self.previous_response_id);
@@ -284,6 +290,7 @@ impl CreateResponse {
             items,
             previous,
             conversation,
+            feedback,
             tools,
             draft,
             truncation,

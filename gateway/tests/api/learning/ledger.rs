@@ -241,6 +241,58 @@ async fn metadata_judges_the_reply_before() {
 }
 
 #[tokio::test]
+async fn metadata_judges_the_response_before() {
+    const RESPONSES: &str = "/v1/responses";
+    let (test, key) = start().await;
+    let respond = async |mut body: Value, said: Option<&str>| {
+        body["metadata"] = said.map_or_else(|| json!({"a": "b"}), |said| json!({"a": "b", "habit_feedback": said}));
+        let reply = test.post(RESPONSES, &key, &body).await;
+        assert_eq!(reply.status, StatusCode::OK, "{}", reply.text());
+        assert_eq!(reply.json()["metadata"], body["metadata"], "as it was sent");
+        // What comes after the prefix is the turn's id.
+        let id = reply.json()["id"].as_str().unwrap().to_owned();
+        let turn = uuid::Uuid::parse_str(id.strip_prefix("resp_").unwrap()).unwrap();
+        (id, turn.to_string())
+    };
+    let latest = async || test.get(&format!("{FEEDBACK}?limit=1"), &key).await.json()["data"][0].clone();
+    let (first, judged) = respond(json!({"input": "one"}), None).await;
+    respond(json!({"input": "two", "previous_response_id": first}), None).await;
+    // Another branch from the first: that one is the reply before, not the newest.
+    for (said, background) in [("good", false), ("0.2", true)] {
+        let body = json!({"input": "three", "previous_response_id": first, "background": background});
+        respond(body, Some(said)).await;
+        assert_eq!(latest().await["turn"], json!(judged), "{said}");
+    }
+    assert!((latest().await["score"].as_f64().unwrap() - 0.2).abs() < 1e-6);
+
+    let conversation = test.post("/v1/conversations", &key, &json!({})).await.json()["id"].clone();
+    let (_, judged) = respond(json!({"input": "four", "conversation": conversation}), None).await;
+    respond(json!({"input": "five", "conversation": conversation}), Some("bad")).await;
+    let said = latest().await;
+    assert_eq!(
+        (&said["turn"], &said["thumb"]),
+        (&json!(judged), &json!("down")),
+        "{said}"
+    );
+
+    for (body, said) in [
+        (json!({"input": "x", "previous_response_id": first}), "meh"),
+        (json!({"input": "x"}), "good"),
+    ] {
+        let mut body = body;
+        body["metadata"] = json!({"habit_feedback": said});
+        let reply = test.post(RESPONSES, &key, &body).await;
+        assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{}", reply.text());
+        assert_eq!(
+            reply.json()["error"]["param"],
+            "metadata.habit_feedback",
+            "{}",
+            reply.text()
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_deleted_turn_takes_what_was_said_of_it_along() {
     let (test, key) = start().await;
     let turn = say(&test, &key, "My locker opens with Heron").await;
