@@ -30,6 +30,12 @@ pub trait Learner: Send + Sync {
     /// What is wrong and what to do.
     async fn plan(&self, team: &str) -> Result<u64, String>;
 
+    /// Why there is no use in one, for people.
+    ///
+    /// # Errors
+    /// What is wrong and what to do.
+    async fn idle(&self, team: &str) -> Result<String, String>;
+
     /// One run to its end, or until the pace says stop; then it gives an error, and the same call goes on where it was. What
     /// passes the gate is handed to the rollout.
     ///
@@ -87,7 +93,8 @@ impl Routine for Learn {
             ..Step::default()
         };
         if step.done == 0 {
-            step.findings.note("there is nothing new to learn from");
+            let why = self.learner.idle(team).await.map_err(MemoryError::Storage)?;
+            step.findings.note(why);
             return Ok(step);
         }
         let learnt = self.learner.learn(team, pace).await.map_err(MemoryError::Storage)?;

@@ -1,6 +1,8 @@
 //! Learning as a routine of downtime: whether there is something new to learn from, and a run to its end.
 
 use async_trait::async_trait;
+use habit_learning::examples::Shares;
+use habit_learning::gate::Bounds;
 use habit_learning::run::{self, Report, RunError};
 use habit_memory::routines::Pace;
 use tokio_util::sync::CancellationToken;
@@ -73,9 +75,7 @@ impl Learner {
             return Ok(1);
         }
         let examples = self.material(team).await?.examples;
-        let shares = habit_learning::examples::Shares::default();
-        let least = habit_learning::gate::Bounds::default().items;
-        if (examples.len() * shares.gate).div_ceil(100) < least {
+        if too_few(examples.len()).is_some() {
             return Ok(0);
         }
         let runs = self.runs(team).await?;
@@ -86,6 +86,37 @@ impl Learner {
         let anew = runs.iter().any(|run| run.forgotten > 0 && Some(run.id) == serving);
         Ok(new.count() + usize::from(anew))
     }
+
+    /// Why there is no use in a run now, with the numbers.
+    ///
+    /// # Errors
+    /// [`LearnError`].
+    pub async fn idle(&self, team: &str) -> Result<String, LearnError> {
+        if let Err(why) = self.inner.parts.workshop.served().await {
+            return Ok(why);
+        }
+        match self.examples(team).await {
+            Ok(examples) => Ok(too_few(examples.len()).unwrap_or_else(|| {
+                let many = examples.len();
+                format!("there is nothing new to learn from: the last run knew all {many} examples")
+            })),
+            Err(LearnError::Nothing(why)) => Ok(why),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// Why nothing could be shown with so many examples; `None` if it could.
+fn too_few(examples: usize) -> Option<String> {
+    let judging = (examples * Shares::default().gate).div_ceil(100);
+    let least = Bounds::default().items;
+    let why = || {
+        format!(
+            "of {examples} examples {judging} would be left to judge by, and fewer than {least} say nothing; give more \
+             feedback"
+        )
+    };
+    (judging < least).then(why)
 }
 
 #[async_trait]
@@ -93,6 +124,10 @@ impl crate::downtime::learn::Learner for Learner {
     async fn plan(&self, team: &str) -> Result<u64, String> {
         let fresh = self.fresh(team).await.map_err(|error| error.to_string())?;
         Ok(fresh as u64)
+    }
+
+    async fn idle(&self, team: &str) -> Result<String, String> {
+        Self::idle(self, team).await.map_err(|error| error.to_string())
     }
 
     async fn learn(&self, team: &str, pace: &Pace) -> Result<Learnt, String> {

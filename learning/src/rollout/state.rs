@@ -307,7 +307,7 @@ impl State {
             self.set(canary.model, Status::RolledBack);
             let what = format!("the trial of the model {} ended; it answers nobody", canary.model);
             let why = vec![why.to_owned(), canary.summary()];
-            return Ok(self.note(Event::RolledBack, canary.model, (what, why, AGAIN), now));
+            return Ok(self.note(Event::RolledBack, canary.model, (what, why, &again(canary.model)), now));
         }
         let Some(id) = self.serving.take() else {
             let why = "the base model serves already: there is nothing to take back".to_owned();
@@ -319,7 +319,7 @@ impl State {
             self.set(earlier, Status::Promoted);
         }
         let what = format!("the model {id} answers nobody any more; {}", self.who());
-        Ok(self.note(Event::RolledBack, id, (what, vec![why.to_owned()], AGAIN), now))
+        Ok(self.note(Event::RolledBack, id, (what, vec![why.to_owned()], &again(id)), now))
     }
 
     /// Takes a model away for good.
@@ -441,4 +441,7 @@ impl State {
 }
 
 const UNDO: &str = "`habit learn rollback` takes it back at once";
-const AGAIN: &str = "`habit learn promote MODEL` lets it serve again";
+
+fn again(model: Uuid) -> String {
+    format!("`habit learn promote {model}` lets it serve again")
+}

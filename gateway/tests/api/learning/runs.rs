@@ -110,6 +110,8 @@ async fn corrections_become_a_model_on_trial_and_a_rollback_takes_it_back() {
         .post("/v1/learning/rollback", &key, &json!({"why": "I liked the old one"}))
         .await;
     assert_eq!(back.status, StatusCode::OK, "{}", back.text());
+    let undo = back.json()["undo"].as_str().unwrap().to_owned();
+    assert!(undo.contains(&format!("habit learn promote {id}")), "{undo}");
     let status = test.get("/v1/learning/status", &key).await.json();
     assert!(status["canary"].is_null() && status["serving"].is_null(), "{status}");
     let again = test.post("/v1/learning/rollback", &key, &json!({})).await;
@@ -159,6 +161,20 @@ async fn a_run_that_trains_nothing_says_so_and_rejects_no_model() {
     let body = json!({"run": run["id"]});
     let refused = test.post("/v1/learning/promote", &key, &body).await;
     assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{}", refused.text());
+}
+
+#[tokio::test]
+async fn downtime_tells_why_there_is_no_use_in_a_run_as_a_run_would() {
+    let (test, key) = world().await;
+    let admin = test.admin_key("acme", "ann").await;
+    teach(&test, &key, 20).await;
+    let body = json!({"routine": "learn"});
+    let asked = test.post("/v1/downtime/run", &admin, &body).await;
+    assert_eq!(asked.status, StatusCode::OK, "{}", asked.text());
+    let path = format!("/v1/downtime/runs/{}", asked.json()["data"][0]["id"].as_str().unwrap());
+    let run = until(&test, &admin, &path, |run| run["status"] == "finished").await;
+    let why = "of 20 examples 3 would be left to judge by, and fewer than 12";
+    assert!(run["report"].as_str().unwrap().contains(why), "{run:#}");
 }
 
 #[tokio::test]
