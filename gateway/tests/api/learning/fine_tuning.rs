@@ -206,23 +206,28 @@ async fn a_job_that_waits_or_was_cancelled_is_listed_and_erased_like_any_other()
     assert_eq!(test.get(JOBS, &ann).await.json()["data"], json!([]));
 }
 
-/// The process ends with one job in its training, one that waits, and one whose data is lost.
+/// The process ends with one job in its training, one that waits, one whose data is lost, and one that was just cancelled.
 #[tokio::test]
 async fn jobs_go_on_after_a_restart_also_those_that_had_not_begun() {
     let (first, ann) = taught_by(school::slow().0).await;
     let file = upload(&first, &ann, "fine-tune", 20).await;
     let mut ids = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..4 {
         ids.push(begin(&first, &ann, &file).await);
     }
     trains(&first, &ann, &ids[0]).await;
     let folder = first.folder().to_path_buf();
     std::fs::remove_file(place(&folder, &ids[2]).join("run.json")).unwrap();
+    let cancelled = place(&folder, &ids[3]);
+    let path = format!("{JOBS}/{}/cancel", ids[3]);
+    assert_eq!(first.post(&path, &ann, &json!({})).await.status, StatusCode::OK);
+    std::fs::write(cancelled.join("run.json"), "someone's words").unwrap();
     let second = restarted(&folder).await;
     let ann = second.key("acme", "ann").await;
-    for (id, status) in ids.iter().zip(["succeeded", "succeeded", "failed"]) {
+    for (id, status) in ids.iter().zip(["succeeded", "succeeded", "failed", "cancelled"]) {
         becomes(&second, &ann, id, status).await;
     }
+    assert_eq!(files(&cancelled), ["job.json"]);
     let lost = problem(&second, &ann, &ids[2]).await;
     assert!(lost.contains("create it again"), "{lost}");
 }

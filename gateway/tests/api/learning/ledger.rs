@@ -275,11 +275,10 @@ async fn metadata_judges_the_response_before() {
         "{said}"
     );
 
-    for (body, said) in [
+    for (mut body, said) in [
         (json!({"input": "x", "previous_response_id": first}), "meh"),
         (json!({"input": "x"}), "good"),
     ] {
-        let mut body = body;
         body["metadata"] = json!({"habit_feedback": said});
         let reply = test.post(RESPONSES, &key, &body).await;
         assert_eq!(reply.status, StatusCode::BAD_REQUEST, "{}", reply.text());
