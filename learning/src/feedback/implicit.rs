@@ -13,6 +13,9 @@ use uuid::Uuid;
 /// A question that comes again within this time was not answered well, in milliseconds: ten minutes.
 const AGAIN_MS: i64 = 10 * 60 * 1000;
 
+/// Words of what is said again and again to hear more ("go on", "continue").
+const SHORT: usize = 2;
+
 /// What was noticed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -76,7 +79,8 @@ pub fn read(turns: &[Interaction]) -> HashMap<Uuid, Vec<Implicit>> {
         let again = asked.insert((turn.parent, place, turn.prompt.trim()), turn);
         // A client that only names its conversation asks again behind the reply, not in its place.
         let parent = turn.parent.and_then(|parent| known.get(&parent).copied());
-        let behind = parent.filter(|parent| parent.prompt.trim() == turn.prompt.trim());
+        let says = turn.prompt.split_whitespace().count() > SHORT;
+        let behind = parent.filter(|parent| says && parent.prompt.trim() == turn.prompt.trim());
         let soon = |before: &&Interaction| turn.asked_at - before.asked_at <= AGAIN_MS;
         if let Some(before) = again.filter(soon).or(behind) {
             if soon(&before) {
@@ -145,6 +149,17 @@ mod tests {
         assert_eq!(of(2), [Implicit::Meant], "a day later is another question");
         assert_eq!(of(3), [Implicit::Continue]);
         assert_eq!(of(4), []);
+    }
+
+    #[test]
+    fn to_go_on_twice_is_to_go_on() {
+        let turns = [
+            turn(1, None, 0, "Tell me a story."),
+            turn(2, Some(1), 10_000, "go on"),
+            turn(3, Some(2), 20_000, "go on"),
+        ];
+        let said = read(&turns);
+        assert_eq!(said.get(&Uuid::from_u128(2)), Some(&vec![Implicit::Continue]));
     }
 
     #[test]
