@@ -82,7 +82,9 @@ impl Store {
     /// # Errors
     /// A [`ModelError`] that says what to do.
     pub async fn resolve(&self, spec: &str, progress: Arc<dyn Progress>) -> Result<LocalModel, ModelError> {
-        let names: Vec<String> = self.manifests()?.into_iter().map(|(_, manifest)| manifest.id).collect();
+        let known = self.named()?;
+        let ids = known.iter().map(|(_, _, manifest)| manifest.id.clone());
+        let names: Vec<String> = ids.chain(known.iter().map(|(name, ..)| name.clone())).collect();
         match spec::read(spec, &names)? {
             Spec::Catalogue(entry) => self.catalogued(entry, progress).await,
             Spec::Stored(name) => self.stored(&name),
@@ -129,21 +131,24 @@ impl Store {
         }
     }
 
-    /// The model that is here under this name. Files of one's own may share one.
+    /// The model that is here under this name. Files of one's own may share an id.
     fn stored(&self, name: &str) -> Result<LocalModel, ModelError> {
-        let found = self
-            .manifests()?
-            .into_iter()
-            .filter(|(_, manifest)| manifest.id == name);
-        let found: Vec<(PathBuf, Manifest)> = found.collect();
+        let known = self.named()?;
+        if let Some((_, dir, manifest)) = known.iter().find(|(known, ..)| known == name) {
+            return Ok(LocalModel {
+                id: name.to_owned(),
+                ..manifest.local(dir)
+            });
+        }
+        let found = known.iter().filter(|(_, _, manifest)| manifest.id == name);
+        let found: Vec<&Manifest> = found.map(|(_, _, manifest)| manifest).collect();
         match found.as_slice() {
-            [(dir, manifest)] => Ok(manifest.local(dir)),
             [] => Err(ModelError::Unknown {
                 spec: name.to_owned(),
                 near: Vec::new(),
             }),
             several => {
-                let choices = several.iter().map(|(_, manifest)| manifest.source.clone()).collect();
+                let choices = several.iter().map(|manifest| manifest.source.clone()).collect();
                 Err(ModelError::Ambiguous {
                     spec: name.to_owned(),
                     choices,
@@ -192,6 +197,19 @@ impl Store {
 
     fn model_dir(&self, name: &str) -> PathBuf {
         self.dir.join("models").join(folder_name(name))
+    }
+
+    /// What is here, each by a name of its own: its id, or where several share one, that of its directory.
+    fn named(&self) -> Result<Vec<(String, PathBuf, Manifest)>, ModelError> {
+        let manifests = self.manifests()?;
+        let ids: Vec<String> = manifests.iter().map(|(_, manifest)| manifest.id.clone()).collect();
+        let named = manifests.into_iter().map(|(dir, manifest)| {
+            let shared = ids.iter().filter(|id| **id == manifest.id).count() > 1;
+            let folder = dir.file_name().map(|name| name.to_string_lossy().into_owned());
+            let name = folder.filter(|_| shared).unwrap_or_else(|| manifest.id.clone());
+            (name, dir, manifest)
+        });
+        Ok(named.collect())
     }
 
     /// What is here and unchanged, each with its directory.

@@ -124,6 +124,31 @@ async fn a_file_of_fast_types_is_used_where_it_is() {
 }
 
 #[tokio::test]
+async fn files_of_one_name_are_told_apart() {
+    let (dir, store) = offline();
+    for place in ["a", "b"] {
+        let file = dir.path().join(place).join("model.gguf");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        gguf::Model::default().write(&file);
+        assert_eq!(
+            store.resolve(file.to_str().unwrap(), silent()).await.unwrap().id,
+            "model"
+        );
+    }
+    let listed = store.list().unwrap().into_iter().filter(|listed| listed.ready);
+    let names: Vec<String> = listed.map(|listed| listed.id).collect();
+    assert!(names.len() == 2 && names[0] != names[1], "{names:?}");
+    for name in &names {
+        assert_eq!(&store.resolve(name, silent()).await.unwrap().id, name);
+    }
+    let several = store.resolve("model", silent()).await.unwrap_err().to_string();
+    assert!(
+        several.contains("a/model.gguf") && several.contains("b/model.gguf"),
+        "{several}"
+    );
+}
+
+#[tokio::test]
 async fn the_tokenizer_is_rebuilt() {
     let (dir, store) = offline();
     let file = dir.path().join("t.gguf");

@@ -128,7 +128,8 @@ pub async fn unload(State(app): State<App>, caller: Caller, Path(id): Path<Strin
 )]
 pub async fn webui_list(State(app): State<App>, caller: Caller) -> Result<Answer<WebuiModels>, ApiError> {
     let (mut model_names, profiles) = loader(&app, &caller)?.available()?;
-    model_names.extend(profiles);
+    let others = profiles.into_iter().filter(|profile| !model_names.contains(profile));
+    model_names.extend(others.collect::<Vec<_>>());
     Ok(Answer(WebuiModels { model_names }))
 }
 

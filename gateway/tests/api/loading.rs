@@ -176,6 +176,8 @@ async fn it_takes_an_admin_key() {
     ] {
         assert_eq!(reply.status, StatusCode::FORBIDDEN, "{}", reply.text());
     }
+    let list = test.get("/v1/internal/model/list", &admin).await.json();
+    assert_eq!(list["model_names"], json!(["first", "second", "second-8bit"]));
     let load = json!({"model_name": "second-8bit", "args": {}, "settings": {}});
     assert_eq!(
         test.post("/v1/internal/model/load", &admin, &load).await.status,

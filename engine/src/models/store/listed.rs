@@ -48,11 +48,11 @@ impl Store {
     /// [`ModelError::Io`] if the directory can't be read.
     pub fn list(&self) -> Result<Vec<Listed>, ModelError> {
         let mut listed: Vec<Listed> = self
-            .manifests()?
+            .named()?
             .into_iter()
-            .map(|(_, manifest)| Listed {
+            .map(|(name, _, manifest)| Listed {
                 size: manifest.files.iter().map(|file| file.size).sum(),
-                id: manifest.id,
+                id: name,
                 kind: manifest.kind,
                 ready: true,
                 source: manifest.source,
