@@ -3,14 +3,15 @@
 
 use std::borrow::Cow;
 
-use super::{options::TemplateOptions, template::ChatTemplate, tokens::ChatTokens, tools::Tools};
+use super::{options::TemplateOptions, reasoning::Tags, template::ChatTemplate, tokens::ChatTokens, tools::Tools};
 use crate::{EngineError, Message, Role};
 
 /// Where the dialogue goes in the instruction.
 const DIALOGUE: &str = "<|prompt|>";
 
 impl ChatTokens {
-    /// The prompt's text: messages in the template, or, with a command, the instruction that holds them.
+    /// The prompt's text: messages in the template, or, with a command, the instruction that holds them. What the
+    /// template begins the next speaker's turn with then begins the reply, so that the model does not write it.
     pub(super) fn written(
         &self,
         messages: &[Message],
@@ -26,21 +27,31 @@ impl ChatTokens {
             Some((last, earlier)) if options.continues => (earlier, Some(last)),
             _ => (messages, None),
         };
-        let plain = TemplateOptions {
+        let plain = |bare| TemplateOptions {
             arguments: options.arguments.clone(),
+            bare,
             ..TemplateOptions::default()
         };
-        let dialogue = self.rendered(&template, earlier, tools, &plain)?;
-        let instruction = Message::new(Role::User, command.replace(DIALOGUE, &dialogue));
+        let dialogue = self.rendered(&template, earlier, tools, &plain(true))?;
+        let with_turn = self.rendered(&template, earlier, tools, &plain(false))?;
+        let mut turn = with_turn.strip_prefix(&dialogue).unwrap_or_default().to_owned();
+        let instruction = Message::new(Role::User, command.replace(DIALOGUE, dialogue.trim_end()));
         let own = self.template(&TemplateOptions::default())?;
         let mut asked = vec![instruction];
-        asked.extend(begun.cloned());
+        asked.extend(begun.map(|begun| {
+            let space = if turn.is_empty() { "" } else { " " };
+            Message::new(Role::Assistant, format!("{turn}{space}{}", begun.text()))
+        }));
         let outer = TemplateOptions {
             continues: options.continues,
-            bare: options.bare,
-            ..plain
+            ..plain(options.bare)
         };
-        let text = self.rendered(&own, &asked, &Tools::default(), &outer)?;
+        let mut text = self.rendered(&own, &asked, &Tools::default(), &outer)?;
+        let thinks = Tags::of(own.source()).is_some_and(|tags| tags.opened_by(&text));
+        if !options.continues && !options.bare && !thinks {
+            self.break_specials(&mut turn);
+            text.push_str(&turn);
+        }
         Ok((own, text))
     }
 }

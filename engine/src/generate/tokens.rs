@@ -195,7 +195,7 @@ impl ChatTokens {
         text
     }
 
-    fn break_specials(&self, text: &mut String) {
+    pub(super) fn break_specials(&self, text: &mut String) {
         for special in &self.special {
             while let Some(at) = text.find(special.as_str()) {
                 let first = text[at..].chars().next().map_or(0, char::len_utf8);
@@ -219,8 +219,6 @@ impl ChatTokens {
         let relevant = [
             "tools",
             "tool_choice",
-            "functions",
-            "function_call",
             "chat_template",
             "chat_template_kwargs",
             "enable_thinking",

@@ -139,6 +139,19 @@ fn a_dialogue_can_be_put_into_an_instruction() {
         "<start>user go on: user: hello|assistant: end|<end><start>assistant"
     );
     assert_eq!(asked(true), "<start>user go on: user: hello|<end><start>assistant end");
+    // Whose turn it is, as the dialogue's template says it, begins the reply.
+    let named = |continues: bool| {
+        let template =
+            "{% for m in messages %}{{ m.content }}\n{% endfor %}{% if add_generation_prompt %}Bob:{% endif %}";
+        let extra = json!({"chat_template": template, "chat_instruct_command": "go on: <|prompt|>",
+            "continue_final_message": continues});
+        tokens
+            .render(&request(&messages, extra))
+            .expect("a prompt")
+            .expect("text")
+    };
+    assert_eq!(named(false), "<start>user go on: hello\nend<end><start>assistantBob:");
+    assert_eq!(named(true), "<start>user go on: hello<end><start>assistant Bob: end");
     assert!(
         tokens
             .count_request(&request(&messages, extra(false)))
