@@ -30,6 +30,26 @@ def a_stream_is_put_together():
 
 
 @check
+def counts_agree_unless_parts_are_marked():
+    counted = client.messages.count_tokens(model="default", messages=HELLO).input_tokens
+    for _ in range(2):
+        usage = client.messages.create(messages=HELLO, **BRIEF).usage
+        assert (usage.input_tokens, usage.cache_read_input_tokens) == (counted, 0), usage
+    marked = [{"role": "user", "content": [{"type": "text", "text": "Hello.", "cache_control": {"type": "ephemeral"}}]}]
+    usage = client.messages.create(messages=marked, **BRIEF).usage
+    assert usage.input_tokens + usage.cache_read_input_tokens == client.messages.count_tokens(model="default", messages=marked).input_tokens
+    refused(anthropic.BadRequestError, lambda: client.messages.create(messages=HELLO, **(BRIEF | {"extra_body": {"temperature": 1.5}})))
+
+
+@check
+def models_are_listed():
+    page = client.models.list()
+    model = page.data[0]
+    assert not page.has_more and page.first_id == model.id and model.type == "model", page
+    assert client.models.retrieve("default").id == model.id and model.created_at.year > 2000, model
+
+
+@check
 def the_beta_answers_too():
     assert client.beta.messages.create(messages=HELLO, betas=["some-beta-2025-01-01"], **BRIEF).content[0].text
 

@@ -79,7 +79,7 @@ pub async fn create(
     headers: HeaderMap,
     error::Json(body): error::Json<CreateMessage>,
 ) -> Result<Response, ApiError> {
-    let stream = body.stream.unwrap_or(false);
+    let (stream, marks_cache) = (body.stream.unwrap_or(false), body.marks_cache());
     let mut request = body.parse(true)?;
     let prompt_tokens = tokens_of(&app, &caller, &request)?;
     // Clients must name a limit and name the largest that they know: more than fits means as much as fits.
@@ -103,7 +103,12 @@ pub async fn create(
         let Replies {
             turn, trace, pieces, ..
         } = replies;
-        let render = Render::new(format!("msg_{}", turn.simple()), trace.model, prompt_tokens);
+        let render = Render::new(
+            format!("msg_{}", turn.simple()),
+            trace.model,
+            prompt_tokens,
+            marks_cache,
+        );
         if stream {
             let events = events(pieces, render).map(|(name, data)| sse::named(name, &data));
             return Ok(sse::response(events, sse::PING_EVERY));

@@ -34,22 +34,24 @@ pub struct MessageBody {
 /// Tokens that a reply took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct MessageUsage {
-    /// Of the prompt, those that had to be read.
+    /// Of the prompt; where the request marks parts to keep (`cache_control`), those that had to be read.
     pub input_tokens: usize,
     /// 0: nobody is charged for keeping them.
     pub cache_creation_input_tokens: usize,
-    /// Of the prompt, those that did not have to be read again.
+    /// Of the prompt, those that did not have to be read again; 0 where the request marks nothing.
     pub cache_read_input_tokens: usize,
     /// Of the reply.
     pub output_tokens: usize,
 }
 
-impl From<Usage> for MessageUsage {
-    fn from(usage: Usage) -> Self {
+impl MessageUsage {
+    /// Clients that mark nothing take `input_tokens` for the whole prompt, as `count_tokens` gives it.
+    fn new(usage: Usage, marks_cache: bool) -> Self {
+        let cached = if marks_cache { usage.cached_tokens } else { 0 };
         Self {
-            input_tokens: usage.prompt_tokens.saturating_sub(usage.cached_tokens),
+            input_tokens: usage.prompt_tokens.saturating_sub(cached),
             cache_creation_input_tokens: 0,
-            cache_read_input_tokens: usage.cached_tokens,
+            cache_read_input_tokens: cached,
             output_tokens: usage.completion_tokens,
         }
     }
@@ -65,13 +67,15 @@ pub struct Render {
     blocks: Blocks,
     /// What the open block is.
     kind: Kind,
+    /// Whether the request marks parts of the prompt to keep.
+    marks_cache: bool,
     ended: bool,
 }
 
 impl Render {
     /// For a message with this id. `prompt_tokens` is what is known before the model begins.
     #[must_use]
-    pub fn new(id: String, model: String, prompt_tokens: usize) -> Self {
+    pub fn new(id: String, model: String, prompt_tokens: usize, marks_cache: bool) -> Self {
         Self {
             message: MessageBody {
                 id,
@@ -88,6 +92,7 @@ impl Render {
             },
             blocks: Blocks::default(),
             kind: Kind::Text,
+            marks_cache,
             ended: false,
         }
     }
@@ -161,7 +166,7 @@ impl Render {
         };
         self.message.stop_reason = Some(reason);
         self.message.stop_sequence = end.stop.filter(|_| reason == "stop_sequence");
-        self.message.usage = end.usage.into();
+        self.message.usage = MessageUsage::new(end.usage, self.marks_cache);
         let delta = json!({"stop_reason": reason, "stop_sequence": self.message.stop_sequence});
         vec![
             event("message_delta", json!({"delta": delta, "usage": self.message.usage})),
@@ -193,5 +198,26 @@ fn whole(block: Block) -> Value {
             };
             json!({"type": "tool_use", "id": id, "name": name, "input": input})
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_marks_parts_is_told_of_those_that_were_kept() {
+        let took = Usage {
+            prompt_tokens: 10,
+            completion_tokens: 2,
+            cached_tokens: 8,
+            reasoning_tokens: 0,
+        };
+        let of = |marks| {
+            let usage = MessageUsage::new(took, marks);
+            (usage.input_tokens, usage.cache_read_input_tokens, usage.output_tokens)
+        };
+        assert_eq!(of(false), (10, 0, 2));
+        assert_eq!(of(true), (2, 8, 2));
     }
 }

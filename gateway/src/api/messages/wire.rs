@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::tools::tools;
 use crate::api::error::ApiError;
-use crate::api::generation::{SamplingFields, token_limit};
+use crate::api::generation::{SamplingFields, token_limit, within};
 use crate::api::responses::items::one_system;
 
 /// Blocks of tools that Anthropic runs itself, and of reasoning: they stay in histories, but say nothing to a model here.
@@ -41,8 +41,8 @@ pub struct CreateMessage {
     pub stop_sequences: Option<Vec<String>>,
     /// Send the reply as server-sent events while it is made.
     pub stream: Option<bool>,
-    /// Randomness, 0 (greedy) to 2.
-    #[schema(minimum = 0, maximum = 2)]
+    /// Randomness, 0 (greedy) to 1.
+    #[schema(minimum = 0, maximum = 1)]
     pub temperature: Option<f64>,
     /// Nucleus sampling, 0 to 1.
     #[schema(minimum = 0, maximum = 1)]
@@ -64,6 +64,10 @@ pub struct CreateMessage {
     /// `user_id` names who asks, in the client's own terms.
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<Map<String, Value>>,
+    /// Tells in the usage what of the prompt did not have to be read again, as on any block or tool; what is kept does not
+    /// depend on it.
+    #[schema(value_type = Option<Object>)]
+    pub cache_control: Option<Value>,
 }
 
 /// One message of the conversation.
@@ -89,6 +93,15 @@ pub enum MessageRole {
 }
 
 impl CreateMessage {
+    /// Whether any part of the prompt is marked as one to keep.
+    #[must_use]
+    pub fn marks_cache(&self) -> bool {
+        let messages = self.messages.iter().flatten().map(|message| &message.content);
+        let blocks = self.system.iter().chain(messages).filter_map(Value::as_array).flatten();
+        let tools = self.tools.iter().flatten();
+        self.cache_control.is_some() || blocks.chain(tools).any(is_marked)
+    }
+
     /// Checks the body and translates it.
     ///
     /// # Errors
@@ -102,7 +115,7 @@ impl CreateMessage {
         }
         let max_tokens = token_limit("max_tokens", self.max_tokens, 1)?;
         let sampling = SamplingFields {
-            temperature: self.temperature,
+            temperature: within("temperature", self.temperature, 0.0, 1.0)?,
             top_p: self.top_p,
             top_k: self.top_k,
             ..SamplingFields::default()
@@ -159,6 +172,14 @@ impl CreateMessage {
             ..ChatRequest::default()
         })
     }
+}
+
+/// Whether a block or tool, or a block in it, has a mark.
+fn is_marked(block: &Value) -> bool {
+    !block["cache_control"].is_null()
+        || block["content"]
+            .as_array()
+            .is_some_and(|inner| inner.iter().any(is_marked))
 }
 
 /// 400 about a field.
@@ -352,6 +373,27 @@ mod tests {
     }
 
     #[test]
+    fn parts_are_marked_anywhere() {
+        let marks = |body: Value| serde_json::from_value::<CreateMessage>(body).unwrap().marks_cache();
+        let mark = json!({"type": "ephemeral"});
+        let block = json!({"type": "text", "text": "x", "cache_control": mark});
+        let result = json!({"type": "tool_result", "tool_use_id": "t", "content": [block]});
+        for body in [
+            json!({"cache_control": mark}),
+            json!({"system": [block]}),
+            json!({"messages": [{"role": "user", "content": "x"}, {"role": "user", "content": [block]}]}),
+            json!({"messages": [{"role": "user", "content": [result]}]}),
+            json!({"tools": [{"name": "f"}, {"name": "g", "cache_control": mark}]}),
+        ] {
+            assert!(marks(body.clone()), "{body}");
+        }
+        let named = json!({"properties": {"cache_control": {"type": "string"}}});
+        let none = json!({"system": "x", "cache_control": null, "tools": [{"name": "f", "input_schema": named}],
+            "messages": [{"role": "user", "content": [{"type": "text", "text": "x", "cache_control": null}]}]});
+        assert!(!marks(none));
+    }
+
+    #[test]
     fn mistakes_are_named() {
         let user = json!([{"role": "user", "content": "x"}]);
         for (body, param) in [
@@ -376,7 +418,7 @@ mod tests {
                 "tool_choice",
             ),
             (
-                json!({"max_tokens": 1, "messages": user, "temperature": 3}),
+                json!({"max_tokens": 1, "messages": user, "temperature": 1.5}),
                 "temperature",
             ),
         ] {
