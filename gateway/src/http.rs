@@ -11,11 +11,12 @@ use http::{HeaderName, HeaderValue, Method, header};
 use tower::ServiceBuilder;
 use tower::util::MapRequestLayer;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use tower_http::decompression::RequestDecompressionLayer;
 use tower_http::request_id::{MakeRequestId, PropagateRequestIdLayer, RequestId, SetRequestIdLayer};
 use uuid::Uuid;
 
+use crate::api::messages::error_shape;
 use crate::app::App;
 
 pub mod auth;
@@ -115,20 +116,11 @@ fn cors(origins: &[String]) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(origin)
         .allow_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
-        // Named one by one: `*` does not cover `authorization`.
-        .allow_headers([
-            header::AUTHORIZATION,
-            header::CONTENT_TYPE,
-            header::ACCEPT,
-            HeaderName::from_static("x-api-key"),
-            HeaderName::from_static("api-key"),
-            HeaderName::from_static("x-habit-memory"),
-            HeaderName::from_static("x-habit-conversation"),
-            HeaderName::from_static("x-habit-priority"),
-            X_REQUEST_ID,
-        ])
+        // SDKs send headers of their own, more with each version; `*` would not cover `authorization`.
+        .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([
             X_REQUEST_ID,
+            error_shape::REQUEST_ID,
             header::RETRY_AFTER,
             HeaderName::from_static("retry-after-ms"),
             limit::LIMIT_REQUESTS,

@@ -402,7 +402,7 @@ async fn browsers_are_let_in_only_where_configured() {
             .header("origin", "https://app.example")
             .header("access-control-request-method", "POST");
         request
-            .header("access-control-request-headers", "authorization")
+            .header("access-control-request-headers", "authorization,x-stainless-lang")
             .body(Body::empty())
             .unwrap()
     };
@@ -418,5 +418,12 @@ async fn browsers_are_let_in_only_where_configured() {
     assert_eq!(reply.status, StatusCode::OK);
     assert_eq!(reply.headers["access-control-allow-origin"], "https://app.example");
     let headers = reply.headers["access-control-allow-headers"].to_str().unwrap();
-    assert!(headers.contains("authorization"), "{headers}");
+    assert!(
+        headers.contains("authorization") && headers.contains("x-stainless-lang"),
+        "{headers}"
+    );
+    let simple = Request::get("/health").header("origin", "https://app.example");
+    let reply = open.call(simple.body(Body::empty()).unwrap()).await;
+    let exposed = reply.headers["access-control-expose-headers"].to_str().unwrap();
+    assert!(exposed.split(',').any(|name| name == "request-id"), "{exposed}");
 }

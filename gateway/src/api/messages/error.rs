@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use crate::api::error::ApiError;
 
 /// The header in which Anthropic's SDKs look for the request's id.
-const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 
 /// The longest error, in bytes.
 const LONGEST: usize = 64 * 1024;
