@@ -39,7 +39,7 @@ def one_goes_on_from_another():
     assert second.previous_response_id == first.id
     assert second.usage.input_tokens > first.usage.input_tokens
     unkept = client.responses.create(input="Hi.", store=False, **BRIEF)
-    error = refused(openai.NotFoundError, lambda: client.responses.create(input="x", previous_response_id=unkept.id, **BRIEF))
+    error = refused(openai.BadRequestError, lambda: client.responses.create(input="x", previous_response_id=unkept.id, **BRIEF))
     assert error.param == "previous_response_id", error
 
 

@@ -55,6 +55,8 @@ pub struct Asker {
     clock: Arc<dyn Clock>,
     /// Whether memory adds to prompts at all.
     memory: bool,
+    /// The field that holds what is asked, for errors.
+    input: &'static str,
 }
 
 impl FromRef<App> for Asker {
@@ -64,6 +66,7 @@ impl FromRef<App> for Asker {
             engine: Arc::clone(&app.engine),
             memory: app.memory.is_some() && app.config.memory.on,
             clock: Arc::clone(&app.clock),
+            input: "messages",
         }
     }
 }
@@ -84,6 +87,12 @@ pub struct Question {
 }
 
 impl Asker {
+    /// For an endpoint whose body holds what is asked in this field, instead of in `messages`.
+    #[must_use]
+    pub fn over(self, input: &'static str) -> Self {
+        Self { input, ..self }
+    }
+
     /// The turn of this question.
     ///
     /// # Errors
@@ -124,7 +133,8 @@ impl Asker {
     /// What the stack says; 429 if the key has no tokens left.
     pub async fn ask(&self, turn: Turn) -> Result<Reply, ApiError> {
         let reserved = charge::reserve(&turn)?;
-        let reply = self.turns.clone().oneshot(turn).await?;
+        let reply = self.turns.clone().oneshot(turn).await;
+        let reply = reply.map_err(|error| ApiError::from(error).of_input(self.input))?;
         Ok(match reserved {
             None => reply,
             Some(reserved) => Reply {

@@ -93,6 +93,15 @@ impl ApiError {
         self
     }
 
+    /// The same error where the body holds what is asked in this field: engines know no field of it but `messages`.
+    #[must_use]
+    pub fn of_input(self, input: &str) -> Self {
+        if self.code == "context_length_exceeded" {
+            return self.with_param(input);
+        }
+        self
+    }
+
     /// The same error, worth trying again after this time.
     #[must_use]
     pub fn with_retry_after(mut self, wait: Duration) -> Self {
@@ -345,7 +354,8 @@ fn check_content_type(headers: &HeaderMap) -> Result<(), ApiError> {
 /// Reads a JSON body.
 ///
 /// # Errors
-/// 400: `invalid_json` with line and column where it is not JSON; `invalid_type` with the field's path where it is.
+/// 400: `invalid_json` with line and column where it is not JSON, `invalid_type` or `missing_required_parameter` with the
+/// field's path where it is.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     // Keeping track of where it is costs as much as reading: that is for bodies with something wrong in them.
     if let Ok(value) = serde_json::from_slice(body) {
@@ -355,6 +365,12 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     let value = serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let path = error.path().to_string();
         let inner = error.inner();
+        if let Some(field) = missing(inner) {
+            let param = if path == "." { field } else { format!("{path}.{field}") };
+            let message = format!("`{param}` is missing");
+            let error = ApiError::new(StatusCode::BAD_REQUEST, "missing_required_parameter", message);
+            return error.with_param(param);
+        }
         if inner.is_data() && path != "." {
             let error = ApiError::new(StatusCode::BAD_REQUEST, "invalid_type", format!("`{path}`: {inner}"));
             return error.with_param(path);
@@ -363,6 +379,13 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, ApiError> {
     })?;
     json.end().map_err(|error| not_json(&error))?;
     Ok(value)
+}
+
+/// The field that is not there. Nothing but its message tells that error from others.
+fn missing(error: &serde_json::Error) -> Option<String> {
+    let message = error.to_string();
+    let (field, _) = message.strip_prefix("missing field `")?.split_once('`')?;
+    Some(field.to_owned())
 }
 
 fn not_json(error: &serde_json::Error) -> ApiError {

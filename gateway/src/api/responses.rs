@@ -124,6 +124,7 @@ pub async fn create(
     error::Json(body): error::Json<CreateResponse>,
 ) -> Result<Response, ApiError> {
     let plan = Plan::new(&app, &caller, body).await?;
+    let asker = asker.over("input");
     let question = plan.question()?;
     if let Some(given) = plan.asked.feedback.clone() {
         match plan.asked.previous.as_deref().and_then(turn_of) {

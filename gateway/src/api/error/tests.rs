@@ -160,6 +160,20 @@ fn names_the_field_by_its_path() {
 }
 
 #[test]
+fn names_the_field_that_is_missing() {
+    for (body, param) in [
+        (r#"{}"#, "messages"),
+        (r#"{"messages":[{"role":1},{}]}"#, "messages[1].role"),
+    ] {
+        let error = parse::<Outer>(body.as_bytes()).unwrap_err();
+        assert_eq!(error.param.as_deref(), Some(param));
+        assert_eq!(error.code, "missing_required_parameter");
+        assert_eq!(error.message, format!("`{param}` is missing"));
+    }
+    assert_eq!(parse::<Outer>(b"[]").unwrap_err().code, "invalid_json");
+}
+
+#[test]
 fn bodies_that_are_not_json_are_told_apart() {
     for body in ["", "{", "{]", "hello", "{\"messages\":[]} x", "\u{feff}{}"] {
         let error = parse::<Outer>(body.as_bytes()).unwrap_err();

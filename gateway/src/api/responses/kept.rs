@@ -230,7 +230,7 @@ pub fn parse<T: serde::de::DeserializeOwned>(body: Value) -> Result<T, ApiError>
     serde_json::from_value(body).map_err(|error| ApiError::unavailable(format!("what is kept is damaged: {error}")))
 }
 
-/// 404 for a response that can't be gone on from.
+/// 400 for a response that can't be gone on from, as OpenAI has it.
 #[must_use]
 pub fn unknown_previous(id: &str) -> ApiError {
     let message = format!(
@@ -239,7 +239,7 @@ pub fn unknown_previous(id: &str) -> ApiError {
     );
     ApiError {
         code: "previous_response_not_found".into(),
-        ..ApiError::not_found(message).with_param("previous_response_id")
+        ..ApiError::invalid(message, Some("previous_response_id"))
     }
 }
 

@@ -297,7 +297,7 @@ async fn what_is_not_stored_leaves_no_trace() {
         .await;
     assert_eq!(
         (next.status, next.error_code().as_str()),
-        (StatusCode::NOT_FOUND, "previous_response_not_found")
+        (StatusCode::BAD_REQUEST, "previous_response_not_found")
     );
     assert!(
         next.text().contains("not found") && next.text().contains("store"),
@@ -344,6 +344,7 @@ async fn truncation_can_be_refused_and_asked_for() {
         (reply.status, reply.error_code().as_str()),
         (StatusCode::BAD_REQUEST, "context_length_exceeded")
     );
+    assert_eq!(reply.json()["error"]["param"], "input");
     let reply = test
         .post(RESPONSES, &key, &json!({"input": long, "truncation": "auto"}))
         .await;
@@ -403,7 +404,7 @@ async fn mistakes_are_named() {
         ),
         (
             json!({"input": "x", "previous_response_id": "a"}),
-            404,
+            400,
             "previous_response_id",
         ),
         (
@@ -470,8 +471,8 @@ async fn strangers_find_nothing() {
         );
         let body = json!({"input": "x", "previous_response_id": id});
         assert_eq!(
-            test.post(RESPONSES, &stranger, &body).await.status,
-            StatusCode::NOT_FOUND
+            test.post(RESPONSES, &stranger, &body).await.error_code(),
+            "previous_response_not_found"
         );
         let body = json!({"input": [{"type": "item_reference", "id": done["output"][0]["id"]}]});
         assert_eq!(
