@@ -11,8 +11,8 @@ use crate::{ChatRequest, EngineError, Sampling};
 /// The largest bias that OpenAI's API allows; it bans or forces a token.
 const LARGEST_BIAS: f64 = 100.0;
 
-/// The most `top_logprobs` that OpenAI's API allows.
-const MOST_TOP_LOGPROBS: u64 = 20;
+/// The most `top_logprobs`. OpenAI's API allows 20, which its endpoints see to; text-generation-webui's `logits` 100.
+const MOST_TOP_LOGPROBS: u64 = 100;
 
 /// The longest template that a request may bring, in bytes: the longest known of models have some 10 KB.
 const LONGEST_TEMPLATE: usize = 64 << 10;
@@ -297,7 +297,7 @@ mod tests {
             ("logit_bias", json!({"100": 1})),
             ("logit_bias", json!({"x": 1})),
             ("logit_bias", json!([1])),
-            ("top_logprobs", json!(21)),
+            ("top_logprobs", json!(101)),
             ("top_logprobs", json!(-1)),
             ("top_logprobs", json!(2)),
             ("logprobs", json!(3)),
@@ -364,13 +364,13 @@ mod tests {
     #[test]
     fn fields_are_read() {
         let extras = read(
-            json!({"logit_bias": {"5": -100, "7": 1.5}, "logprobs": true, "top_logprobs": 3,
+            json!({"logit_bias": {"5": -100, "7": 1.5}, "logprobs": true, "top_logprobs": 100,
             "stop_token_ids": [4], "ignore_eos": true, "min_tokens": 2, "reasoning_effort": "none",
             "chat_template_kwargs": {"a": 1}, "continue_final_message": true}),
         )
         .expect("extras");
         assert_eq!((extras.bias[&5], extras.bias[&7]), (-100.0, 1.5));
-        assert_eq!(extras.logprobs, Some(3));
+        assert_eq!(extras.logprobs, Some(100));
         assert_eq!(extras.ending.stop_tokens, [4]);
         assert_eq!((extras.ending.ignore_ends, extras.ending.min_tokens), (true, 2));
         assert_eq!(extras.template.arguments["enable_thinking"], false);

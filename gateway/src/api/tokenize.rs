@@ -122,16 +122,24 @@ pub async fn detokenize(
     let missing = || ApiError::invalid("`tokens` is missing; send a list of token ids", Some("tokens"));
     let tokens = body.tokens.ok_or_else(missing)?;
     let counter = counter(&app, &caller, body.model.as_deref().unwrap_or_default())?;
-    // One that can make tokens, but no text of these, has not made them.
-    if counter.encode("").is_none() {
-        return Err(elsewhere());
-    }
-    let text = counter.decode(&tokens);
-    let text = text.ok_or_else(|| ApiError::invalid("`tokens` has a token that is not the model's", Some("tokens")))?;
+    let text = text_of(&*counter, &tokens)?;
     Ok(axum::Json(Detokenized {
         prompt: text.clone(),
         content: text,
     }))
+}
+
+/// The text of tokens.
+///
+/// # Errors
+/// 400 if one of them is not the model's, or the model runs elsewhere.
+pub fn text_of(counter: &dyn TokenCounter, tokens: &[u32]) -> Result<String, ApiError> {
+    // One that can make tokens, but no text of these, has not made them.
+    if counter.encode("").is_none() {
+        return Err(elsewhere());
+    }
+    let foreign = || ApiError::invalid("`tokens` has a token that is not the model's", Some("tokens"));
+    counter.decode(tokens).ok_or_else(foreign)
 }
 
 /// Counts for a model, by whatever name it is asked for.

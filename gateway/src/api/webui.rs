@@ -1,13 +1,11 @@
 //! text-generation-webui's own endpoints below `/v1/internal/`, so that tools written for it work unchanged. Its fields
 //! on chat completions are in [`dialect`].
 
-use std::collections::BTreeMap;
-
 use axum::extract::State;
 use habit_engine::{ChatRequest, RawPrompt, Sampling, TokenCounter, TokenLogprob};
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -74,8 +72,9 @@ pub struct LogitsRequest {
 /// The likeliest next tokens.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Logits {
-    /// Token text to probability, 0 to 1.
-    pub logits: BTreeMap<String, f64>,
+    /// Token text to probability, 0 to 1, the likeliest first.
+    #[schema(value_type = std::collections::BTreeMap<String, f64>)]
+    pub logits: Map<String, Value>,
 }
 
 /// The prompt of a conversation.
@@ -133,7 +132,7 @@ pub async fn decode(
     caller: Caller,
     Json(body): Json<TokensRequest>,
 ) -> Result<axum::Json<Decoded>, ApiError> {
-    let text = counter(&app, &caller)?.decode(&body.tokens).ok_or_else(elsewhere)?;
+    let text = super::tokenize::text_of(&*counter(&app, &caller)?, &body.tokens)?;
     Ok(axum::Json(Decoded { text }))
 }
 
@@ -186,12 +185,14 @@ pub async fn logits(
         sources: Vec::new(),
     };
     let turn = asker.turn(caller, &headers, question)?;
-    let (reply, ..) = whole(asker.ask(turn).await?.deltas).await?;
+    let (reply, ..) = whole(asker.over("prompt").ask(turn).await?.deltas).await?;
     let first = reply.logprobs.into_iter().next().map(|TokenLogprob { top, .. }| top);
-    let logits = first.into_iter().flatten().map(|top| (top.token, top.logprob.exp()));
-    Ok(axum::Json(Logits {
-        logits: logits.collect(),
-    }))
+    let mut logits = Map::new();
+    for top in first.into_iter().flatten() {
+        // Of several tokens that are shown alike, such as halves of characters, the likeliest.
+        logits.entry(top.token).or_insert_with(|| json!(top.logprob.exp()));
+    }
+    Ok(axum::Json(Logits { logits }))
 }
 
 /// The prompt that a chat completion with this body would make, without what memory adds.

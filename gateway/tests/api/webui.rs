@@ -118,6 +118,18 @@ async fn its_own_endpoints_answer() {
         test.get("/v1/internal/health", "hb-wrong-key").await.status,
         StatusCode::UNAUTHORIZED
     );
+    let foreign = test
+        .post("/v1/internal/decode", &key, &json!({"tokens": [u32::MAX]}))
+        .await;
+    assert_eq!(foreign.status, StatusCode::BAD_REQUEST);
+    assert!(foreign.text().contains("not the model's"), "{}", foreign.text());
+    let logits = test
+        .post("/v1/internal/logits", &key, &json!({"prompt": "yes yes"}))
+        .await;
+    assert_eq!(logits.status, StatusCode::OK, "{}", logits.text());
+    let logits = logits.json()["logits"].as_object().unwrap().clone();
+    // The likeliest first, which is not the alphabet's order.
+    assert_eq!(logits.keys().collect::<Vec<_>>(), ["yes ", "no"]);
     let malformed = test.post("/v1/internal/decode", &key, &json!({"tokens": "x"})).await;
     assert_eq!(malformed.status, StatusCode::BAD_REQUEST);
 }
