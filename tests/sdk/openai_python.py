@@ -169,6 +169,17 @@ def a_named_tool_streams_its_arguments():
 
 
 @check
+def the_older_functions_are_called():
+    asked = dict(functions=[WEATHER["function"]], function_call={"name": "get_weather"}, max_tokens=100, temperature=0)
+    asked |= dict(model="default", messages=[{"role": "user", "content": "The weather in Rome?"}], extra_headers=ALONE)
+    choice = client.chat.completions.create(**asked).choices[0]
+    assert choice.message.function_call.name == "get_weather" and not choice.message.tool_calls, choice
+    assert choice.finish_reason == "length" or json.loads(choice.message.function_call.arguments)["city"], choice
+    first = next(iter(client.chat.completions.create(**asked, stream=True))).choices[0].delta
+    assert first.role == "assistant" and first.content is None and first.function_call.name == "get_weather", first
+
+
+@check
 def a_tools_result_is_read():
     call = {"id": "call_1", "type": "function", "function": {"name": "get_weather", "arguments": '{"city":"Paris"}'}}
     messages = [

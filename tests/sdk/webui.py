@@ -34,6 +34,7 @@ def modes_differ_in_their_prompts():
     instruct, dialogue, both = (prompt(mode=mode, **names) for mode in ("instruct", "chat", "chat-instruct"))
     assert "<|im_start|>user\nSay hello." in instruct and "parrot" not in instruct, instruct
     assert dialogue.endswith("Ann: Say hello.\nBot:") and "Bot is a parrot." in dialogue, dialogue
+    assert both.endswith("<|im_start|>assistant\nBot:"), both
     assert "<|im_start|>" in both and "Bot is a parrot." in both and "Ann: Say hello." in both, both
 
 
@@ -108,6 +109,9 @@ def completions_take_its_fields_too():
     body = {"prompt": "Once upon a time", "max_tokens": 8, "seed": -1, "preset": "Creative", "repetition_penalty": 1.1}
     status, _, reply = call("POST", "/v1/completions", body)
     assert status == 200 and reply["choices"][0]["text"], reply
+    body = {"prompt": "Once", "preset": "Deterministic", "max_new_tokens": 3}
+    assert call("POST", "/v1/completions", body)[2]["usage"]["completion_tokens"] == 3
+    assert refused(400, "invalid_value", "POST", "/v1/completions", body | {"preset": "../../nobody"})["param"] == "preset"
 
 
 @check
@@ -118,10 +122,15 @@ def its_own_endpoints_answer():
     assert call("POST", "/v1/internal/token-count", {"text": "Hello, wörld 🦀"})[2]["length"] == encoded["length"]
     logits = call("POST", "/v1/internal/logits", {"prompt": "The capital of France is", "top_logits": 5})[2]["logits"]
     assert len(logits) == 5 and 0 < sum(logits.values()) <= 1 and " Paris" in logits, logits
+    many = call("POST", "/v1/internal/logits", {"prompt": "The capital of France is"})[2]["logits"]
+    assert 40 < len(many) <= 50 and list(many.values()) == sorted(many.values(), reverse=True), many
+    assert "not the model's" in refused(400, "invalid_value", "POST", "/v1/internal/decode", {"tokens": [1 << 30]})["message"]
     assert call("GET", "/v1/internal/health")[2]["status"] == "ok"
     admin = os.environ["HABIT_ADMIN_KEY"]
     info = call("GET", "/v1/internal/model/info")[2]
-    assert info["model_name"] in call("GET", "/v1/internal/model/list", key=admin)[2]["model_names"], info
+    names = call("GET", "/v1/internal/model/list", key=admin)[2]["model_names"]
+    assert len(set(names)) == len(names), names
+    assert info["model_name"] in names, info
     assert call("GET", "/v1/internal/model/list")[0] == 403
     assert call("GET", "/v1/internal/lora/list")[2] == {"lora_names": []}
     assert call("POST", "/v1/internal/stop-generation", {})[0] == 200

@@ -48,22 +48,13 @@ pub(crate) enum Choice {
 }
 
 impl Tools {
-    /// Reads `tools`, `tool_choice` and `parallel_tool_calls`, or the older `functions` and `function_call`.
+    /// Reads `tools`, `tool_choice` and `parallel_tool_calls`.
     pub(crate) fn read(extra: &Map<String, Value>) -> Result<Self, EngineError> {
         let get = |key: &str| extra.get(key).filter(|value| !value.is_null());
-        let newer = get("tools").is_some() || get("tool_choice").is_some();
-        let (param, choice_param) = if newer {
-            ("tools", "tool_choice")
-        } else {
-            ("functions", "function_call")
-        };
-        let list = match get(param) {
+        let list = match get("tools") {
             None => Vec::new(),
-            Some(Value::Array(list)) => list
-                .iter()
-                .map(|tool| Tool::read(tool, param))
-                .collect::<Result<_, _>>()?,
-            Some(_) => return Err(rejected(param, format!("{param} must be a list"))),
+            Some(Value::Array(list)) => list.iter().map(Tool::read).collect::<Result<_, _>>()?,
+            Some(_) => return Err(rejected("tools", "tools must be a list")),
         };
         let mut tools = Self {
             list,
@@ -72,7 +63,7 @@ impl Tools {
         for (at, tool) in tools.list.iter().enumerate() {
             if tools.list[..at].iter().any(|other| other.name == tool.name) {
                 return Err(rejected(
-                    param,
+                    "tools",
                     format!("there are two tools named `{}`; rename one", tool.name),
                 ));
             }
@@ -87,14 +78,14 @@ impl Tools {
                 ));
             }
         };
-        if let Some(choice) = get(choice_param) {
-            tools.choose(choice, choice_param)?;
+        if let Some(choice) = get("tool_choice") {
+            tools.choose(choice)?;
         }
         tools.single |= tools.choice == Choice::Required && get("parallel_tool_calls").is_none();
         Ok(tools)
     }
 
-    fn choose(&mut self, choice: &Value, param: &str) -> Result<(), EngineError> {
+    fn choose(&mut self, choice: &Value) -> Result<(), EngineError> {
         let name = |choice: &Value| {
             let name = choice.pointer("/function/name").or_else(|| choice.get("name"))?;
             name.as_str().map(str::to_owned)
@@ -103,39 +94,39 @@ impl Tools {
             (Some("none"), _) => self.list.clear(),
             (Some("auto"), _) => {}
             // The second is Mistral's word for it.
-            (Some("required" | "any"), _) => self.must(Choice::Required, param)?,
+            (Some("required" | "any"), _) => self.must(Choice::Required)?,
             (None, Some("allowed_tools")) => {
                 let allowed = choice.get("allowed_tools").unwrap_or(choice);
                 let names = allowed["tools"].as_array().into_iter().flatten().filter_map(name);
-                self.only(&names.collect::<Vec<_>>(), param)?;
+                self.only(&names.collect::<Vec<_>>())?;
                 if allowed["mode"] == "required" {
-                    self.must(Choice::Required, param)?;
+                    self.must(Choice::Required)?;
                 }
             }
             _ => {
                 let Some(name) = name(choice) else {
-                    let message = format!("{param} must be \"none\", \"auto\", \"required\" or name a function");
-                    return Err(rejected(param, message));
+                    let message = "tool_choice must be \"none\", \"auto\", \"required\" or name a function";
+                    return Err(rejected("tool_choice", message));
                 };
-                self.only(&[name], param)?;
-                self.must(Choice::Named, param)?;
+                self.only(&[name])?;
+                self.must(Choice::Named)?;
             }
         }
         Ok(())
     }
 
-    fn must(&mut self, choice: Choice, param: &str) -> Result<(), EngineError> {
+    fn must(&mut self, choice: Choice) -> Result<(), EngineError> {
         if self.list.is_empty() {
             return Err(rejected(
-                param,
-                format!("{param} asks for a call, but there are no tools"),
+                "tool_choice",
+                "tool_choice asks for a call, but there are no tools",
             ));
         }
         self.choice = choice;
         Ok(())
     }
 
-    fn only(&mut self, names: &[String], param: &str) -> Result<(), EngineError> {
+    fn only(&mut self, names: &[String]) -> Result<(), EngineError> {
         if let Some(unknown) = names
             .iter()
             .find(|name| self.list.iter().all(|tool| tool.name != **name))
@@ -147,8 +138,8 @@ impl Tools {
                 format!("there are: {}", known.join(", "))
             };
             return Err(rejected(
-                param,
-                format!("{param} names the tool `{unknown}`, which is not in the list; {known}"),
+                "tool_choice",
+                format!("tool_choice names the tool `{unknown}`, which is not in the list; {known}"),
             ));
         }
         self.list.retain(|tool| names.contains(&tool.name));
@@ -166,21 +157,20 @@ fn is_object(kind: Option<&Value>) -> bool {
 }
 
 impl Tool {
-    /// Reads an item of `tools`, or of `functions`, which is the same without its wrapping.
-    fn read(tool: &Value, param: &str) -> Result<Self, EngineError> {
-        let wrong = |message: String| Err(rejected(param, message));
-        let function = match (param, tool["type"].as_str()) {
-            ("functions", _) => tool,
-            (_, Some("function")) => tool.get("function").unwrap_or(tool),
-            (_, Some(other)) => {
+    /// Reads an item of `tools`.
+    fn read(tool: &Value) -> Result<Self, EngineError> {
+        let wrong = |message: String| Err(rejected("tools", message));
+        let function = match tool["type"].as_str() {
+            Some("function") => tool.get("function").unwrap_or(tool),
+            Some(other) => {
                 return wrong(format!(
-                    "this model calls functions only, and {param} has one of type `{other}`"
+                    "this model calls functions only, and tools has one of type `{other}`"
                 ));
             }
-            (_, None) => return wrong(format!("every item of {param} needs a type, \"function\"")),
+            None => return wrong("every item of tools needs a type, \"function\"".to_owned()),
         };
         let Some(name) = function["name"].as_str() else {
-            return wrong(format!("every function in {param} needs a name"));
+            return wrong("every function in tools needs a name".to_owned());
         };
         let plain = |letter: char| !letter.is_control() && letter != '"' && letter != '\\';
         if name.is_empty() || name.len() > LONGEST_NAME || !name.chars().all(plain) {
@@ -259,20 +249,6 @@ pub(crate) mod tests {
             tools(json!({"tools": two(), "parallel_tool_calls": false}))
                 .expect("tools")
                 .single
-        );
-    }
-
-    #[test]
-    fn the_older_fields_mean_the_same() {
-        let functions = json!([{"name": "look", "parameters": {"type": "object"}}]);
-        let old = tools(json!({"functions": functions, "function_call": {"name": "look"}})).expect("tools");
-        assert_eq!((old.choice, names(&old)), (Choice::Named, vec!["look"]));
-        assert_eq!(old.list[0].definition["function"]["name"], "look");
-        assert!(
-            tools(json!({"functions": functions, "function_call": "none"}))
-                .expect("tools")
-                .list
-                .is_empty()
         );
     }
 

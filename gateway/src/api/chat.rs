@@ -78,6 +78,7 @@ pub async fn completions(
         feedback: said,
         n,
         tier,
+        calls,
     } = body.parse()?;
     // Several replies are drafts of one turn, each asked for on its own, unless the upstream makes them itself.
     let n = match &verbatim {
@@ -105,7 +106,8 @@ pub async fn completions(
             if replies.trace.relayed && replies.are_written().await {
                 return Ok(relay::events(replies.pieces, sse::PING_EVERY));
             }
-            let chunks = ChatChunks::new(envelope.chunk(), n, include_usage).citing(cited);
+            let chunks = ChatChunks::new(envelope.chunk(), n, include_usage);
+            let chunks = chunks.citing(cited).calling(calls);
             let events = sse::events(replies.pieces, tally, include_usage, chunks);
             return Ok(sse::response(events, sse::PING_EVERY));
         }
@@ -118,7 +120,7 @@ pub async fn completions(
         for (place, reply) in finished.iter().enumerate() {
             tally.add(place, reply.usage);
         }
-        let whole = ChatCompletion::new(envelope, finished, tally.usage(), logprobs, &cited);
+        let whole = ChatCompletion::new(envelope, finished, tally.usage(), logprobs, &cited, calls);
         Ok(axum::Json(whole).into_response())
     };
     let shape = move |deltas| shape.clone().of(deltas);

@@ -2,7 +2,7 @@
 //! reply, whole or in chunks. Translates to and from [`habit_engine::chat`]; asks nothing of anyone.
 
 use bytes::Bytes;
-use habit_engine::{ChatRequest, Content, Message, Role, Verbatim};
+use habit_engine::{ChatRequest, Verbatim};
 use habit_learning::feedback::Given;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -12,12 +12,15 @@ use super::error::ApiError;
 use super::generation::{MOST_CHOICES, SamplingFields, Stop, StreamOptions, check_bias, count, token_limit};
 
 mod annotation;
+mod calls;
 mod chunk;
+mod history;
 mod logprobs;
 mod reply;
 mod shapes;
 
 pub use annotation::{Annotation, CitedFile};
+pub use calls::Calls;
 pub use chunk::{ChatChunks, ChatCompletionChunk, ChunkChoice, ChunkDelta};
 pub use logprobs::{ChatLogprobs, TokenLogprobBody, TopLogprobBody};
 pub use reply::{AssistantMessage, ChatCompletion, Choice};
@@ -87,6 +90,12 @@ pub struct ChatCompletionRequest {
     /// `none`, `auto`, `required`, or the function that must be called.
     #[schema(value_type = Option<Object>)]
     pub tool_choice: Option<Value>,
+    /// The older name of `tools`: the functions themselves. A call is then the reply's `function_call`.
+    #[schema(value_type = Option<Vec<Object>>)]
+    pub functions: Option<Vec<Value>>,
+    /// With `functions`: `none`, `auto`, or an object with the `name` of the function that must be called.
+    #[schema(value_type = Option<Object>)]
+    pub function_call: Option<Value>,
     /// Whether the model may call several at once.
     pub parallel_tool_calls: Option<bool>,
     /// The form of the reply: `text`, `json_object` or `json_schema`.
@@ -126,6 +135,9 @@ pub struct WireMessage {
     /// Tool calls of an assistant message.
     #[schema(value_type = Option<Vec<Object>>)]
     pub tool_calls: Option<Vec<Value>>,
+    /// The older name of `tool_calls`: one call.
+    #[schema(value_type = Option<Object>)]
+    pub function_call: Option<Value>,
     /// The call that a tool message answers.
     pub tool_call_id: Option<String>,
 }
@@ -178,6 +190,8 @@ pub struct Parsed {
     pub n: usize,
     /// Whether a service tier was named.
     pub tier: bool,
+    /// How the reply's calls are written.
+    pub calls: Calls,
 }
 
 impl ChatCompletionRequest {
@@ -192,12 +206,16 @@ impl ChatCompletionRequest {
             None => token_limit("max_tokens", self.max_tokens, 1)?,
         };
         let n = count("n", self.n, 1..=MOST_CHOICES, 1)?;
-        let conversation = self.conversation()?;
+        self.check_metadata()?;
+        let conversation = self.conversation();
         let feedback = super::feedback::in_metadata(self.metadata.as_ref())?;
+        let stream = self.stream.unwrap_or(false);
+        let include_usage = StreamOptions::usage(self.stream_options, stream)?;
+        let calls = self.calls()?;
         let extra = self.extra()?;
         let request = ChatRequest {
             model: self.model.unwrap_or_default(),
-            messages: messages(self.messages)?,
+            messages: history::messages(self.messages)?,
             raw: None,
             verbatim: None,
             sampling,
@@ -208,13 +226,14 @@ impl ChatCompletionRequest {
         };
         Ok(Parsed {
             request,
-            stream: self.stream.unwrap_or(false),
-            include_usage: StreamOptions::usage(self.stream_options),
+            stream,
+            include_usage,
             store: self.store.unwrap_or(true),
             conversation,
             feedback,
             n,
             tier: self.service_tier.is_some(),
+            calls,
         })
     }
 
@@ -242,7 +261,9 @@ impl ChatCompletionRequest {
         })
     }
 
-    fn sampling(&self) -> SamplingFields {
+    /// The fields that choose tokens.
+    #[must_use]
+    pub fn sampling(&self) -> SamplingFields {
         SamplingFields {
             temperature: self.temperature,
             top_p: self.top_p,
@@ -255,21 +276,51 @@ impl ChatCompletionRequest {
         }
     }
 
-    /// The conversation that the metadata names.
-    fn conversation(&self) -> Result<Option<String>, ApiError> {
-        let named = self
-            .metadata
-            .as_ref()
-            .and_then(|metadata| metadata.get("conversation_id"));
-        match named {
-            None | Some(Value::Null) => Ok(None),
-            Some(Value::String(id)) if id.is_empty() => Ok(None),
-            Some(Value::String(id)) => Ok(Some(id.clone())),
-            Some(_) => {
-                let param = "metadata.conversation_id";
-                Err(ApiError::invalid(format!("`{param}` must be a string"), Some(param)))
+    /// Puts others in their place.
+    pub fn set_sampling(&mut self, fields: SamplingFields) {
+        self.temperature = fields.temperature;
+        self.top_p = fields.top_p;
+        self.top_k = fields.top_k;
+        self.min_p = fields.min_p;
+        self.frequency_penalty = fields.frequency_penalty;
+        self.presence_penalty = fields.presence_penalty;
+        self.repetition_penalty = fields.repetition_penalty;
+        self.seed = fields.seed;
+    }
+
+    /// Values of metadata are strings; only what is said of the reply before may be a number, which is read elsewhere.
+    fn check_metadata(&self) -> Result<(), ApiError> {
+        let wrong = |(name, value): &(&String, &Value)| {
+            !value.is_string() && !value.is_null() && name.as_str() != super::feedback::METADATA
+        };
+        match self.metadata.iter().flatten().find(wrong) {
+            None => Ok(()),
+            Some((name, _)) => {
+                let param = format!("metadata.{name}");
+                Err(ApiError::invalid(format!("`{param}` must be a string"), Some(&param)))
             }
         }
+    }
+
+    /// How the reply's calls are to be written. The older fields become the newer ones.
+    fn calls(&mut self) -> Result<Calls, ApiError> {
+        let functions = self.functions.take().unwrap_or_default();
+        if self.tools.as_ref().is_some_and(|tools| !tools.is_empty()) {
+            return Ok(Calls::Tools);
+        }
+        if functions.is_empty() {
+            return Ok(Calls::None);
+        }
+        let (tools, choice) = calls::as_tools(functions, self.function_call.take())?;
+        (self.tools, self.tool_choice) = (Some(tools), choice);
+        self.parallel_tool_calls = Some(false);
+        Ok(Calls::Function)
+    }
+
+    /// The conversation that the metadata names.
+    fn conversation(&self) -> Option<String> {
+        let named = self.metadata.as_ref()?.get("conversation_id")?.as_str()?;
+        (!named.is_empty()).then(|| named.to_owned())
     }
 
     /// What the engine gets besides the conversation: the fields that were checked here, and those that are not known
@@ -308,67 +359,6 @@ impl ChatCompletionRequest {
         extra.extend(given);
         Ok(extra)
     }
-}
-
-fn messages(messages: Option<Vec<WireMessage>>) -> Result<Vec<Message>, ApiError> {
-    let messages = messages.unwrap_or_default();
-    if messages.is_empty() {
-        return Err(ApiError::invalid(
-            "`messages` is missing or empty; send at least one message",
-            Some("messages"),
-        ));
-    }
-    messages
-        .into_iter()
-        .enumerate()
-        .map(|(at, message)| message.translate(at))
-        .collect()
-}
-
-impl WireMessage {
-    /// The engine's message; `at` is its place, for errors.
-    fn translate(self, at: usize) -> Result<Message, ApiError> {
-        let role = match self.role {
-            WireRole::System | WireRole::Developer => Role::System,
-            WireRole::User => Role::User,
-            WireRole::Assistant => Role::Assistant,
-            WireRole::Tool | WireRole::Function => Role::Tool,
-        };
-        let content = match self.content {
-            None if self.role == WireRole::User => {
-                let param = format!("messages[{at}].content");
-                let problem = format!("`{param}` is missing; a user's message needs it, if only as an empty text");
-                return Err(ApiError::invalid(problem, Some(&param)));
-            }
-            None => Content::Text(String::new()),
-            Some(WireContent::Text(text)) => Content::Text(text),
-            Some(WireContent::Parts(parts)) => Content::Parts(check_parts(parts, at)?),
-        };
-        let tool_calls = self.tool_calls.unwrap_or_default();
-        Ok(Message {
-            role,
-            content,
-            name: self.name,
-            tool_calls,
-            tool_call_id: self.tool_call_id,
-        })
-    }
-}
-
-/// Parts are kept as they came, but each must be an object with a type: a string among them is taken as text.
-fn check_parts(parts: Vec<Value>, message: usize) -> Result<Vec<Value>, ApiError> {
-    let check = |(at, part): (usize, Value)| match part {
-        Value::String(text) => Ok(serde_json::json!({"type": "text", "text": text})),
-        Value::Object(ref fields) if fields.get("type").is_some_and(Value::is_string) => Ok(part),
-        _ => {
-            let param = format!("messages[{message}].content[{at}]");
-            Err(ApiError::invalid(
-                format!("`{param}` must be an object with a `type`, such as text"),
-                Some(&param),
-            ))
-        }
-    };
-    parts.into_iter().enumerate().map(check).collect()
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use super::generation::reply::{Envelope, Tally};
 use super::sse;
 use crate::app::App;
 use crate::auth::Caller;
+use crate::library::Library;
 use crate::turn::{MemoryMode, route};
 
 pub mod choice;
@@ -50,11 +51,12 @@ pub mod wire;
 pub async fn completions(
     State(app): State<App>,
     State(asker): State<Asker>,
+    State(library): State<Library>,
     caller: Caller,
     headers: HeaderMap,
     Json(body): Json<CompletionRequest>,
 ) -> Result<Response, ApiError> {
-    let parsed = body.parse()?;
+    let parsed = body.parse(&library)?;
     let echoed = parsed.prompts.iter().filter(|_| parsed.echo);
     let echoes = echoed.map(|prompt| text(&app, &parsed, prompt));
     let echoes = echoes.collect::<Result<Vec<String>, ApiError>>()?;
@@ -86,6 +88,7 @@ pub async fn completions(
         };
         Ok(axum::Json(whole).into_response())
     };
+    let asker = asker.over("prompt");
     asker.answer(caller, &headers, questions, |deltas| deltas, render).await
 }
 

@@ -50,10 +50,18 @@ pub struct StreamOptions {
 }
 
 impl StreamOptions {
-    /// Whether the usage is asked for.
-    #[must_use]
-    pub fn usage(options: Option<Self>) -> bool {
-        options.and_then(|options| options.include_usage).unwrap_or(false)
+    /// Whether the usage is asked for at the end of a stream.
+    ///
+    /// # Errors
+    /// 400 if there are settings and no stream.
+    pub fn usage(options: Option<Self>, stream: bool) -> Result<bool, ApiError> {
+        match options {
+            Some(_) if !stream => {
+                let message = "`stream_options` needs `stream` to be true";
+                Err(ApiError::invalid(message, Some("stream_options")))
+            }
+            options => Ok(options.and_then(|options| options.include_usage).unwrap_or(false)),
+        }
     }
 }
 

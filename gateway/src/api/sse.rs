@@ -42,6 +42,11 @@ pub trait Render: Send + 'static {
     /// What comes before a reply.
     fn begin(&mut self, reply: usize) -> Option<Self::Chunk>;
 
+    /// What comes before this piece of a reply.
+    fn before(&mut self, _: usize, _: &Delta) -> Option<Self::Chunk> {
+        None
+    }
+
     /// A piece of a reply.
     fn piece(&mut self, reply: usize, delta: Delta) -> Option<Self::Chunk>;
 
@@ -80,6 +85,10 @@ where
                 if let Some(chunk) = render.begin(reply) {
                     yield data(&chunk);
                 }
+            }
+            let before = piece.as_ref().ok().and_then(|delta| render.before(reply, delta));
+            if let Some(chunk) = before {
+                yield data(&chunk);
             }
             match piece {
                 Ok(Delta::Finish { reason, usage }) => {

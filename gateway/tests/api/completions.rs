@@ -206,7 +206,7 @@ async fn errors_have_openais_shape() {
             json!({"prompt": "a".repeat(100)}),
             400,
             "context_length_exceeded",
-            "messages",
+            "prompt",
         ),
         (
             json!({"prompt": [4_294_967_295_u32], "echo": true}),

@@ -8,6 +8,7 @@
 )]
 
 mod auth;
+mod calls;
 mod chat;
 mod completions;
 mod config;
@@ -20,6 +21,7 @@ mod limits;
 mod loading;
 mod memories;
 mod memory_turns;
+mod models;
 mod record;
 mod relay;
 mod responses;

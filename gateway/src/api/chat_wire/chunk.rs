@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::annotation::Annotation;
+use super::calls::Calls;
 use super::logprobs::ChatLogprobs;
 use crate::api::file_search::Cited;
 use crate::api::generation::reply::{Envelope, UsageBody};
@@ -44,9 +45,10 @@ pub struct ChunkDelta {
     /// `assistant`, in the first chunk.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub role: Option<&'static str>,
-    /// Text.
+    /// Text; null beside the role of a reply that begins with a call.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub content: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub content: Option<Option<String>>,
     /// Text of the reasoning.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<String>,
@@ -54,6 +56,10 @@ pub struct ChunkDelta {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<Object>)]
     pub tool_calls: Vec<Value>,
+    /// A piece of the call, where the request has `functions`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub function_call: Option<Value>,
     /// The files that were read for the reply; all of them in the chunk before its last.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub annotations: Vec<Annotation>,
@@ -64,6 +70,7 @@ pub struct ChunkDelta {
 pub struct ChatChunks {
     envelope: Envelope,
     usage_later: bool,
+    calls: Calls,
     /// The files that were read.
     cited: Vec<Cited>,
     replies: Vec<InTheMaking>,
@@ -72,6 +79,8 @@ pub struct ChatChunks {
 /// What must be known of a reply to make the next chunk of it.
 #[derive(Debug, Clone, Default)]
 struct InTheMaking {
+    /// Its role is still to be said: whether with a text or with a call is not known yet.
+    unnamed: bool,
     /// Probabilities of tokens whose text is still to come.
     logprobs: Vec<TokenLogprob>,
     /// Tool calls so far.
@@ -87,6 +96,7 @@ impl ChatChunks {
         Self {
             envelope,
             usage_later,
+            calls: Calls::None,
             cited: Vec::new(),
             replies: vec![InTheMaking::default(); replies],
         }
@@ -98,12 +108,52 @@ impl ChatChunks {
         Self { cited, ..self }
     }
 
+    /// For replies whose calls are so written.
+    #[must_use]
+    pub fn calling(self, calls: Calls) -> Self {
+        Self { calls, ..self }
+    }
+
     fn chunk(&self, choices: Vec<ChunkChoice>) -> ChatCompletionChunk {
         ChatCompletionChunk {
             envelope: self.envelope.clone(),
             choices,
             usage: self.usage_later.then_some(None),
         }
+    }
+
+    /// Who speaks.
+    fn role(&self, index: usize) -> ChatCompletionChunk {
+        let delta = ChunkDelta {
+            role: Some("assistant"),
+            content: Some(Some(String::new())),
+            ..ChunkDelta::default()
+        };
+        self.chunk(vec![ChunkChoice {
+            index,
+            delta,
+            logprobs: None,
+            finish_reason: None,
+        }])
+    }
+
+    /// A piece of a call. A reply that begins with one has its role beside it, as OpenAI's have.
+    fn call(&mut self, index: usize, piece: Value) -> Option<ChunkDelta> {
+        let reply = self.replies.get_mut(index)?;
+        let mut piece = reply.numbered(piece);
+        let mut delta = ChunkDelta::default();
+        if self.calls == Calls::Function {
+            // There is room for one call only.
+            let first = piece["index"] == 0;
+            delta.function_call = Some(piece.get_mut("function").filter(|_| first)?.take());
+        } else {
+            delta.tool_calls = vec![piece];
+        }
+        if std::mem::take(&mut reply.unnamed) {
+            delta.role = Some("assistant");
+            delta.content = Some(None);
+        }
+        Some(delta)
     }
 
     fn choice(&mut self, index: usize, delta: ChunkDelta, finish: Option<FinishReason>) -> ChatCompletionChunk {
@@ -116,7 +166,7 @@ impl ChatChunks {
             index,
             delta,
             logprobs: (!tokens.is_empty()).then(|| ChatLogprobs::new(tokens)),
-            finish_reason: finish.map(FinishReason::as_str),
+            finish_reason: finish.map(|reason| self.calls.reason(reason)),
         }])
     }
 }
@@ -125,12 +175,17 @@ impl Render for ChatChunks {
     type Chunk = ChatCompletionChunk;
 
     fn begin(&mut self, index: usize) -> Option<ChatCompletionChunk> {
-        let role = ChunkDelta {
-            role: Some("assistant"),
-            content: Some(String::new()),
-            ..ChunkDelta::default()
-        };
-        Some(self.choice(index, role, None))
+        if self.calls == Calls::None {
+            return Some(self.role(index));
+        }
+        self.replies.get_mut(index)?.unnamed = true;
+        None
+    }
+
+    fn before(&mut self, index: usize, next: &Delta) -> Option<ChatCompletionChunk> {
+        let is_said = matches!(next, Delta::Text(_) | Delta::Reasoning(_) | Delta::Finish { .. });
+        let reply = self.replies.get_mut(index)?;
+        (is_said && std::mem::take(&mut reply.unnamed)).then(|| self.role(index))
     }
 
     fn piece(&mut self, index: usize, delta: Delta) -> Option<ChatCompletionChunk> {
@@ -138,7 +193,7 @@ impl Render for ChatChunks {
             Delta::Text(text) => {
                 self.replies.get_mut(index)?.characters += text.chars().count();
                 ChunkDelta {
-                    content: Some(text),
+                    content: Some(Some(text)),
                     ..ChunkDelta::default()
                 }
             }
@@ -146,10 +201,7 @@ impl Render for ChatChunks {
                 reasoning_content: Some(text),
                 ..ChunkDelta::default()
             },
-            Delta::ToolCall(call) => ChunkDelta {
-                tool_calls: vec![self.replies.get_mut(index)?.numbered(call)],
-                ..ChunkDelta::default()
-            },
+            Delta::ToolCall(call) => self.call(index, call)?,
             Delta::Logprobs(tokens) => {
                 self.replies.get_mut(index)?.logprobs.extend(tokens);
                 return None;

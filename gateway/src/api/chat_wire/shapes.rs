@@ -49,15 +49,21 @@ fn check_tool(tool: &Value, param: &str) -> Result<(), ApiError> {
     if kind != "function" {
         return Ok(());
     }
-    if tool_name(tool).is_none_or(str::is_empty) {
-        return wrong(&format!("{param}.function"), "an object with a `name`");
+    check_function(&tool["function"], &format!("{param}.function"))
+}
+
+/// Checks what is said of one function.
+///
+/// # Errors
+/// 400 that names the field.
+pub(super) fn check_function(function: &Value, param: &str) -> Result<(), ApiError> {
+    let wrong = |param: &str, must: &str| Err(ApiError::invalid(format!("`{param}` must be {must}"), Some(param)));
+    if function["name"].as_str().is_none_or(str::is_empty) {
+        return wrong(param, "an object with a `name`");
     }
-    match tool["function"].get("parameters") {
-        None | Some(Value::Null | Value::Object(_)) => Ok(()),
-        Some(_) => wrong(
-            &format!("{param}.function.parameters"),
-            "a JSON schema, which is an object",
-        ),
+    match &function["parameters"] {
+        Value::Null | Value::Object(_) => Ok(()),
+        _ => wrong(&format!("{param}.parameters"), "a JSON schema, which is an object"),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Bodies as clients really send them.
 
-use habit_engine::{Delta, FinishReason, Sampling, Usage};
+use habit_engine::{Delta, FinishReason, Message, Role, Sampling, Usage};
 use serde_json::json;
 use uuid::Uuid;
 
@@ -225,6 +225,81 @@ fn errors_in_messages_name_the_place() {
 }
 
 #[test]
+fn a_tools_message_answers_a_call_that_was_made() {
+    let user = json!({"role": "user", "content": "x"});
+    let made = json!({"role": "assistant", "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f"}}]});
+    for answer in [
+        json!({"role": "tool", "content": "42"}),
+        json!({"role": "tool", "content": "42", "tool_call_id": null}),
+        json!({"role": "tool", "content": "42", "tool_call_id": "d"}),
+    ] {
+        let body = json!({"messages": [user, made, answer]});
+        assert_eq!(param_of(&body), "messages[2].tool_call_id");
+    }
+    let early = json!({"messages": [user, {"role": "tool", "content": "42", "tool_call_id": "c"}, made]});
+    assert_eq!(param_of(&early), "messages[1].tool_call_id");
+}
+
+#[test]
+fn the_older_calls_are_read_as_calls() {
+    let call =
+        |name: &str| json!({"role": "assistant", "content": null, "function_call": {"name": name, "arguments": "{}"}});
+    let body = json!({"messages": [
+        {"role": "user", "content": "x"}, call("f"), {"role": "function", "name": "f", "content": "1"},
+        call("g"), {"role": "function", "name": "g", "content": "2"},
+    ]});
+    let messages = read(&body).unwrap().request.messages;
+    assert_eq!(
+        messages[1].tool_calls,
+        [json!({"id": "call_1", "type": "function", "function": {"name": "f", "arguments": "{}"}})]
+    );
+    let answered = [&messages[2], &messages[4]].map(|message| message.tool_call_id.as_deref());
+    assert_eq!(answered, [Some("call_1"), Some("call_3")]);
+    let nameless = json!({"messages": [{"role": "assistant", "function_call": {"arguments": "{}"}}]});
+    assert_eq!(param_of(&nameless), "messages[0].function_call");
+    for (fields, param) in [
+        (json!({"functions": [{}]}), "functions[0]"),
+        (
+            json!({"functions": [{"name": "f", "parameters": 3}]}),
+            "functions[0].parameters",
+        ),
+        (
+            json!({"functions": [{"name": "f"}], "function_call": {"name": "g"}}),
+            "function_call",
+        ),
+        (
+            json!({"functions": [{"name": "f"}], "function_call": "always"}),
+            "function_call",
+        ),
+    ] {
+        assert_eq!(param_of(&with(fields)), param);
+    }
+}
+
+#[test]
+fn a_refusal_is_read_as_its_text() {
+    let refusal = json!({"role": "assistant", "content": [{"type": "refusal", "refusal": "I won't."}]});
+    let messages = read(&json!({"messages": [refusal]})).unwrap().request.messages;
+    assert_eq!(messages[0].text(), "I won't.");
+    assert_eq!(messages[0].content.first_non_text(), None);
+}
+
+#[test]
+fn settings_of_a_stream_need_one_and_metadata_are_strings() {
+    for fields in [
+        json!({"stream_options": {"include_usage": true}}),
+        json!({"stream_options": {}, "stream": false}),
+    ] {
+        assert_eq!(param_of(&with(fields)), "stream_options");
+    }
+    for value in [json!(1), json!(true), json!({}), json!([])] {
+        assert_eq!(param_of(&with(json!({"metadata": {"a": value}}))), "metadata.a");
+    }
+    let parsed = read(&with(json!({"metadata": {"a": "b", "c": null, "habit_feedback": 0.5}}))).unwrap();
+    assert!(parsed.feedback.is_some());
+}
+
+#[test]
 fn metadata_may_name_the_conversation() {
     let conversation = |metadata: Value| read(&with(json!({"metadata": metadata})));
     assert_eq!(
@@ -238,7 +313,7 @@ fn metadata_may_name_the_conversation() {
         json!({}),
         json!({"conversation_id": null}),
         json!({"conversation_id": ""}),
-        json!({"x": 1}),
+        json!({"x": "y"}),
     ] {
         assert_eq!(conversation(none).unwrap().conversation, None);
     }
@@ -272,7 +347,15 @@ fn a_whole_reply_is_openais() {
         reason: Some(FinishReason::Stop),
         usage,
     };
-    let body = serde_json::to_string(&ChatCompletion::new(envelope(), vec![reply], usage, false, &[])).unwrap();
+    let body = serde_json::to_string(&ChatCompletion::new(
+        envelope(),
+        vec![reply],
+        usage,
+        false,
+        &[],
+        Calls::None,
+    ))
+    .unwrap();
     let expected = concat!(
         r#"{"id":"chatcmpl-00000000000000000000000000000000","object":"chat.completion","created":1700000000,"#,
         r#""model":"m","system_fingerprint":"fp_habit_0.1.0","choices":[{"index":0,"message":{"role":"assistant","content":"Hé 🐕","refusal":null},"#,
@@ -294,7 +377,7 @@ fn content_is_null_beside_tool_calls_only() {
             reason: Some(FinishReason::ToolCalls),
             usage: Usage::default(),
         };
-        let reply = ChatCompletion::new(envelope(), vec![reply], Usage::default(), false, &[]);
+        let reply = ChatCompletion::new(envelope(), vec![reply], Usage::default(), false, &[], Calls::None);
         serde_json::to_value(&reply).unwrap()["choices"][0]["message"].clone()
     };
     let with_calls = message(calls);

@@ -7,6 +7,8 @@ use utoipa::ToSchema;
 
 use crate::api::error::ApiError;
 use crate::api::generation::{MOST_CHOICES, SamplingFields, Stop, StreamOptions, check_bias, count, token_limit};
+use crate::api::webui::dialect;
+use crate::library::Library;
 
 /// Tokens of a reply where the request names no number: OpenAI's default.
 const MAX_TOKENS: usize = 16;
@@ -125,17 +127,20 @@ pub struct Parsed {
 }
 
 impl CompletionRequest {
-    /// Checks the body and translates it.
+    /// Checks the body and translates it; its preset is looked up in the library.
     ///
     /// # Errors
     /// 400 that names the field.
-    pub fn parse(self) -> Result<Parsed, ApiError> {
+    pub fn parse(mut self, library: &Library) -> Result<Parsed, ApiError> {
+        let sampling = dialect::preset(self.sampling(), &mut self.extra, library)?.check()?;
+        let new_tokens = dialect::max_new_tokens(&mut self.extra)?;
         let echo = self.echo.unwrap_or(false);
         let n = count("n", self.n, 1..=MOST_CHOICES, 1)?;
         let best_of = self.best_of(n)?;
         let top = count("logprobs", self.logprobs, 0..=MOST_LOGPROBS, 0)?;
-        let max_tokens = token_limit("max_tokens", self.max_tokens, usize::from(!echo))?;
-        let sampling = self.sampling().check()?;
+        let max_tokens = token_limit("max_tokens", self.max_tokens.or(new_tokens), usize::from(!echo))?;
+        let stream = self.stream.unwrap_or(false);
+        let include_usage = StreamOptions::usage(self.stream_options, stream)?;
         check_bias(self.logit_bias.as_ref())?;
         // The likeliest of several can only be told by their probabilities.
         let logprobs = self.logprobs.is_some() || best_of > n;
@@ -169,8 +174,8 @@ impl CompletionRequest {
             best_of,
             echo,
             logprobs: self.logprobs.is_some(),
-            stream: self.stream.unwrap_or(false),
-            include_usage: StreamOptions::usage(self.stream_options),
+            stream,
+            include_usage,
             store: self.store.unwrap_or(false),
         })
     }

@@ -1,4 +1,4 @@
-//! What text-generation-webui's clients put into a chat completion besides OpenAI's fields: modes, characters, presets,
+//! What text-generation-webui's clients put into a chat completion (and some of it into a completion) besides OpenAI's fields: modes, characters, presets,
 //! templates, `continue_`. Translated here to what every engine is asked: messages, a template, stop strings.
 //!
 //! - `instruct`, the default: the model's own template, or the one that the request names.
@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::super::chat_wire::{ChatCompletionRequest, WireContent, WireMessage, WireRole};
 use super::super::error::ApiError;
-use super::super::generation::Stop;
+use super::super::generation::{SamplingFields, Stop};
 use crate::library::{DEFAULT_CHARACTER, Library, LibraryError};
 
 /// How a dialogue is written down.
@@ -56,26 +56,20 @@ pub fn apply(body: &mut ChatCompletionRequest, library: &Library) -> Result<Shap
             return Err(ApiError::invalid(message, Some("mode")));
         }
     };
-    let preset = fields.text("preset")?;
     let continues = fields.flag("continue_")?;
     let thinking = fields.take("enable_thinking");
-    let new_tokens = fields.take("max_new_tokens");
     let template = fields.either("instruction_template_str", None)?;
     let named_template = fields.text("instruction_template")?;
 
     if let Some(thinking) = thinking {
         tell_template(&mut body.extra, "enable_thinking", thinking);
     }
-    if let (None, None, Some(tokens)) = (body.max_tokens, body.max_completion_tokens, new_tokens) {
-        let wrong = || ApiError::invalid("`max_new_tokens` must be a number", Some("max_new_tokens"));
-        body.max_tokens = Some(tokens.as_i64().ok_or_else(wrong)?);
+    let new_tokens = max_new_tokens(&mut body.extra)?;
+    if body.max_completion_tokens.is_none() {
+        body.max_tokens = body.max_tokens.or(new_tokens);
     }
-    if let Some(preset) = preset.filter(|name| !name.is_empty()) {
-        fill(
-            body,
-            &library.preset(&preset).map_err(|error| failed(&error, "preset"))?,
-        );
-    }
+    let sampling = preset(body.sampling(), &mut body.extra, library)?;
+    body.set_sampling(sampling);
     let mut shape = Shape::default();
     if mode == Mode::Instruct {
         let template = match (template, named_template.filter(|name| !name.is_empty())) {
@@ -182,6 +176,7 @@ fn says(role: WireRole, text: String) -> WireMessage {
         content: Some(WireContent::Text(text)),
         name: None,
         tool_calls: None,
+        function_call: None,
         tool_call_id: None,
     }
 }
@@ -195,18 +190,41 @@ fn tell_template(extra: &mut Map<String, Value>, name: &str, value: Value) {
     }
 }
 
-/// A preset's values, where the request has none of its own.
-fn fill(body: &mut ChatCompletionRequest, preset: &Map<String, Value>) {
+/// What chooses tokens: what the request gives, and where it leaves something open, what its `preset` says.
+///
+/// # Errors
+/// 400 if there is no such preset, or it is broken.
+pub fn preset(
+    given: SamplingFields,
+    extra: &mut Map<String, Value>,
+    library: &Library,
+) -> Result<SamplingFields, ApiError> {
+    let Some(name) = Fields(extra).text("preset")?.filter(|name| !name.is_empty()) else {
+        return Ok(given);
+    };
+    let preset = library.preset(&name).map_err(|error| failed(&error, "preset"))?;
     let number = |name: &str| preset.get(name).and_then(Value::as_f64);
     let whole = |name: &str| preset.get(name).and_then(Value::as_i64);
-    body.temperature = body.temperature.or_else(|| number("temperature"));
-    body.top_p = body.top_p.or_else(|| number("top_p"));
-    body.top_k = body.top_k.or_else(|| whole("top_k"));
-    body.min_p = body.min_p.or_else(|| number("min_p"));
-    body.repetition_penalty = body.repetition_penalty.or_else(|| number("repetition_penalty"));
-    body.frequency_penalty = body.frequency_penalty.or_else(|| number("frequency_penalty"));
-    body.presence_penalty = body.presence_penalty.or_else(|| number("presence_penalty"));
-    body.seed = body.seed.or_else(|| whole("seed"));
+    Ok(SamplingFields {
+        temperature: given.temperature.or_else(|| number("temperature")),
+        top_p: given.top_p.or_else(|| number("top_p")),
+        top_k: given.top_k.or_else(|| whole("top_k")),
+        min_p: given.min_p.or_else(|| number("min_p")),
+        repetition_penalty: given.repetition_penalty.or_else(|| number("repetition_penalty")),
+        frequency_penalty: given.frequency_penalty.or_else(|| number("frequency_penalty")),
+        presence_penalty: given.presence_penalty.or_else(|| number("presence_penalty")),
+        seed: given.seed.or_else(|| whole("seed")),
+    })
+}
+
+/// The dialect's name of `max_tokens`.
+///
+/// # Errors
+/// 400 if it is no whole number.
+pub fn max_new_tokens(extra: &mut Map<String, Value>) -> Result<Option<i64>, ApiError> {
+    let wrong = || ApiError::invalid("`max_new_tokens` must be a number", Some("max_new_tokens"));
+    let tokens = Fields(extra).take("max_new_tokens");
+    tokens.map(|tokens| tokens.as_i64().ok_or_else(wrong)).transpose()
 }
 
 fn failed(error: &LibraryError, param: &str) -> ApiError {

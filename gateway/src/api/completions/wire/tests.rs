@@ -6,7 +6,7 @@ use super::*;
 use crate::api::error;
 
 fn read(body: &Value) -> Result<Parsed, ApiError> {
-    error::parse::<CompletionRequest>(body.to_string().as_bytes())?.parse()
+    error::parse::<CompletionRequest>(body.to_string().as_bytes())?.parse(&Library::default())
 }
 
 fn text(prompt: &str) -> RawPrompt {
@@ -48,6 +48,9 @@ fn what_is_wrong_is_named() {
         (json!({"prompt": "a", "temperature": 3}), "temperature"),
         (json!({"prompt": "a", "logit_bias": {"x": 1}}), "logit_bias"),
         (json!({"prompt": "a", "stop": 1}), "stop"),
+        (json!({"prompt": "a", "preset": "none such"}), "preset"),
+        (json!({"prompt": "a", "max_new_tokens": "many"}), "max_new_tokens"),
+        (json!({"prompt": "a", "stream_options": {}}), "stream_options"),
     ] {
         let error = read(&fields).expect_err(&fields.to_string());
         assert_eq!(error.status.as_u16(), 400, "{fields}");
@@ -76,4 +79,17 @@ fn what_the_engine_must_know_is_told_in_the_shape_of_chat() {
     assert_eq!(Value::Object(parsed.request.extra), json!({"logprobs": true}));
     let parsed = read(&json!({"prompt": "a", "suffix": "z"})).unwrap();
     assert!(matches!(&parsed.prompts[0], RawPrompt::Text { suffix: Some(suffix), .. } if suffix == "z"));
+}
+
+#[test]
+fn the_webuis_fields_are_taken() {
+    let body = json!({"prompt": "a", "preset": "Balanced", "top_p": 0.5, "max_new_tokens": 7});
+    let request = read(&body).unwrap().request;
+    assert_eq!(
+        (request.sampling.temperature, request.sampling.top_p, request.max_tokens),
+        (Some(0.7), Some(0.5), Some(7))
+    );
+    assert!(request.extra.is_empty(), "{:?}", request.extra);
+    let both = read(&json!({"prompt": "a", "max_tokens": 5, "max_new_tokens": 7})).unwrap();
+    assert_eq!(both.request.max_tokens, Some(5));
 }
