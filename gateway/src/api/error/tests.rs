@@ -162,7 +162,7 @@ fn names_the_field_by_its_path() {
 #[test]
 fn names_the_field_that_is_missing() {
     for (body, param) in [
-        (r#"{}"#, "messages"),
+        ("{}", "messages"),
         (r#"{"messages":[{"role":1},{}]}"#, "messages[1].role"),
     ] {
         let error = parse::<Outer>(body.as_bytes()).unwrap_err();
