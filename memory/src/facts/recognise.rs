@@ -4,7 +4,6 @@
 //! Only the user's own words are read. What is quoted, pasted, fenced as code, given as a text to work on, or supposed
 //! is not said of oneself. Secrets are never taken.
 
-use std::collections::BTreeSet;
 use std::sync::LazyLock;
 
 use habit_engine::Role;
@@ -12,12 +11,15 @@ use regex::Regex;
 
 use super::{Fact, Kind, Origin};
 use crate::interaction::Interaction;
-use crate::rank::words;
 
+mod alike;
 mod nouns;
+mod others;
 mod sentences;
 
-use nouns::{IN_PASSING, NO_VALUE, NOT_OWNED, SINGLE};
+use alike::{about, preference, without_time};
+use nouns::{IN_PASSING, NO_VALUE, NOT_BY_TRADE, NOT_NAMES, NOT_OWNED, NOT_PLACES, PEOPLE, PROFESSIONS, SINGLE};
+use others::Others;
 use sentences::own_sentences;
 
 /// Longer messages are pasted texts rather than something that is told.
@@ -73,7 +75,11 @@ pub fn statements(message: &str) -> Vec<Statement> {
     }
     let mut found: Vec<Statement> = Vec::new();
     for sentence in own_sentences(message, rules) {
+        let explicit = rules.explicit.is_match(&sentence);
         for clause in rules.clauses(&sentence) {
+            if !explicit && rules.others.say(clause) {
+                break;
+            }
             if let Some(statement) = rules.read(clause)
                 && !found.iter().any(|known| known.text == statement.text)
             {
@@ -81,6 +87,7 @@ pub fn statements(message: &str) -> Vec<Statement> {
             }
         }
     }
+    rules.drop_what_ended(&mut found);
     found
 }
 
@@ -112,6 +119,9 @@ pub fn keys(attribute: &str) -> &'static str {
 }
 
 struct Rules {
+    others: Others,
+    /// What says that something is not so.
+    not: Regex,
     /// Where one sentence tells several things.
     joint: Regex,
     filler: Regex,
@@ -121,10 +131,15 @@ struct Rules {
     works_on_text: Regex,
     call_me: Regex,
     home: Regex,
+    /// A home that is shared, or one that was moved to: of other things the same is said.
+    moved: Regex,
     work: Regex,
     job: Regex,
+    profession: Regex,
+    traded: Regex,
     allergy: Regex,
     diet: Regex,
+    intolerant: Regex,
     age: Regex,
     prefer: Regex,
     taste: Regex,
@@ -139,9 +154,13 @@ impl Rules {
     fn new() -> Result<Self, regex::Error> {
         let rule = |pattern: &str| Regex::new(&format!("(?i){pattern}"));
         Ok(Self {
-            joint: rule(r"(?:,\s*(?:and\s+|but\s+)?|;\s*|\s+and\s+|\s+but\s+)(?:i(?:'m|\u{2019}m)?\s|my\s|call me\s)")?,
+            others: Others::new()?,
+            not: rule(r"\bno longer\b|\bnot\b|n['\u{2019}]t\b")?,
+            joint: rule(
+                r"(?:,\s*(?:and\s+|but\s+)?|;\s*|\s+and\s+|\s+but\s+)(?:(?:now|these days|currently)\s+)?(?:(?:i|we)(?:['\u{2019}](?:m|ve|d|re))?\s|my\s|call me\s)",
+            )?,
             filler: rule(
-                r"^(?:(?:please|btw|by the way|fyi|hi|hello|hey|well|so|also|and|but|oh|ok|okay|actually|thanks|note|just so you know|for your information|from now on)\b[\s,:!-]*)+",
+                r"^(?:(?:please|btw|by the way|fyi|hi|hello|hey|well|so|also|and|but|oh|ok|okay|actually|thanks|note|just so you know|for your information|from now on|now|these days|nowadays|currently|correction|update|for context|to be clear|fun fact|one more thing)\b[\s,:!-]*)+",
             )?,
             explicit: rule(
                 r"^(?:(?:please|and|also)\s+)?(?:remember|don['\u{2019}]t forget|do not forget|keep in mind|bear in mind|note|memori[sz]e|for the record)\b\s*(?:(?:that\b|this\b)?\s*[:,-]?)\s*(.+)$",
@@ -157,22 +176,35 @@ impl Rules {
             )?,
             call_me: rule(r"^(?:you (?:can|may|should) )?(?:please )?call me (.+)$")?,
             home: rule(
-                r"^i(?:['\u{2019}](?:m|ve)| am| have)?\s+(?:(?:just|now|recently|currently|no longer|still|do not|don['\u{2019}]t|used to)\s+)*(?:(?:moved|relocated)\b(?:\s+\w+)?(?:\s+from\s+.+?)?\s+to|(?:live|living|reside|based)\b(?:\s+now)?\s+(?:in|at|on|near|with))\s+(.+)$",
+                r"^(?:i|we)(?:['\u{2019}](?:m|ve|re)| am| are| have)?\s+(?:(?:just|now|recently|currently|no longer|still|do not|don['\u{2019}]t|used to)\s+)*(?:(?:moved|relocated)\b(?:\s+\w+)?(?:\s+from\s+.+?)?\s+to|(?:live|living|reside|based)\b(?:\s+now)?\s+(?:in|at|on|near|with))\s+(.+)$",
             )?,
+            moved: rule(r"^we\b|\b(?:moved|relocated)\b")?,
             work: rule(
-                r"^i(?:['\u{2019}]m| am)?\s+(?:(?:now|currently|no longer)\s+)?work(?:ing)?(?:\s+now)?\s+(?:at|for|in)\s+(.+)$",
+                r"^i(?:(?:['\u{2019}]m| am)?\s+(?:(?:now|currently|no longer|do not|don['\u{2019}]t)\s+)*work(?:ing)?(?:\s+now)?\s+(?:at|for|in)|(?:['\u{2019}]ve| have)?\s+(?:just\s+)?(?:(?:started|got|found|began|have)\s+(?:a|my)\s+new|(?:quit|left|lost)\s+my)\s+job\s+(?:at|with|for))\s+(.+)$",
             )?,
-            job: rule(r"^i(?:['\u{2019}]m| am)?\s+(?:(?:now|currently)\s+)?work(?:ing)?\s+as\s+(.+)$")?,
-            allergy: rule(r"^i(?:['\u{2019}]m| am)\s+(?:(?:not|severely|very)\s+)?allergic\s+to\s+(.+)$")?,
+            job: rule(
+                r"^i(?:['\u{2019}]m| am)?\s+(?:(?:now|currently|no longer|do not|don['\u{2019}]t)\s+)*work(?:ing)?(?:\s+now)?\s+as\s+(.+)$",
+            )?,
+            profession: rule(&format!(
+                r"^i(?:['\u{{2019}}]m| am)\s+(?:(?:now|currently|no longer|actually)\s+)*an?\s+((?:[\w-]+\s+){{0,3}}?)(?:{})(?:\s+(?:now|these days|nowadays|currently|at|for|in|any\s?more)\b.*)?[.!]*$",
+                PROFESSIONS.join("|")
+            ))?,
+            traded: rule(
+                r"^i(?:['\u{2019}]ve| have)?\s+(?:just\s+)?(?:sold|traded in)\s+my\s+(.+?)\s+(?:and|to)\s+(?:bought|buy|got)\s+an?\s+(.+)$",
+            )?,
+            allergy: rule(r"^i(?:['\u{2019}]m| am)\s+(?:(?:not|no longer|severely|very)\s+)?allergic\s+to\s+(.+)$")?,
             diet: rule(
-                r"^i(?:['\u{2019}]m| am)\s+(?:(?:a|an|now|not|strictly)\s+)*(vegan|vegetarian|pescatarian|lactose intolerant|coeliac|celiac|kosher|halal)\b",
+                r"^i(?:['\u{2019}]m| am)\s+(?:(?:a|an|now|not|no longer|currently|strictly)\s+)*(vegan|vegetarian|pescatarian)\b",
+            )?,
+            intolerant: rule(
+                r"^i(?:['\u{2019}]m| am)\s+(?:(?:a|an|now|not|no longer|strictly)\s+)*(lactose intolerant|coeliac|celiac|kosher|halal)\b",
             )?,
             age: rule(r"^i(?:['\u{2019}]m| am)\s+(\d{1,3})(?:\s+years\s+old)?[.!]*$")?,
             prefer: rule(
-                r"^i(?:['\u{2019}]d| would)?\s+(?:(?:now|really|much|strongly|generally|usually)\s+)*prefer\s+(.+)$",
+                r"^i(?:['\u{2019}]d| would)?\s+(?:(?:now|currently|really|much|strongly|generally|usually)\s+)*prefer\s+(.+)$",
             )?,
             taste: rule(
-                r"^i\s+(?:(?:really|absolutely|also|now)\s+)*(?:like|love|enjoy|hate|dislike|can['\u{2019}]t stand|don['\u{2019}]t (?:like|eat|drink)|do not (?:like|eat|drink))\s+(.+)$",
+                r"^i\s+(?:(?:really|absolutely|also|now|still|no longer)\s+)*(?:like|love|enjoy|hate|dislike|can['\u{2019}]t stand|(?:don['\u{2019}]t|do not) (?:really )?(?:like|love|enjoy|eat|drink))\s+(.+)$",
             )?,
             mine: rule(
                 r"^my\s+([a-z][\w'\u{2019} -]{1,60}?)(?:\s+is|\s+are|['\u{2019}]s name is)\s+((?:called|named)\s+)?(.+)$",
@@ -190,7 +222,7 @@ impl Rules {
             // The joint ends with the first words of what follows; these belong to it.
             let inside = joint.as_str();
             let lower = inside.to_lowercase();
-            let begins = ["call me", "my", "i"]
+            let begins = ["call me", "my", "i", "we"]
                 .iter()
                 .filter_map(|word| lower.rfind(word))
                 .filter(|at| lower[..*at].ends_with([' ', ',', ';']))
@@ -247,8 +279,9 @@ impl Rules {
             let named = name.split_whitespace().count() <= 4 && !odd.contains(&first.as_str());
             return named.then(|| (Kind::Preference, Some("name".to_owned())));
         }
-        if value(&self.home).is_some() {
-            return one(Kind::Fact, "home");
+        if let Some(place) = value(&self.home) {
+            let known = !self.moved.is_match(text) || is_place(&place, text);
+            return known.then(|| (Kind::Fact, Some("home".to_owned())));
         }
         if value(&self.work).is_some() {
             return one(Kind::Fact, "work");
@@ -256,11 +289,24 @@ impl Rules {
         if value(&self.job).is_some() {
             return one(Kind::Fact, "job");
         }
+        if let Some(how) = value(&self.profession) {
+            let so = !how
+                .split_whitespace()
+                .any(|word| NOT_BY_TRADE.contains(&word.to_lowercase().as_str()));
+            return so.then(|| (Kind::Fact, Some("job".to_owned())));
+        }
+        if value(&self.traded).is_some() {
+            // Which of the things that were told before is gone, only its name would tell.
+            return Some((Kind::Fact, None));
+        }
         if let Some(what) = value(&self.allergy) {
             return one(Kind::Fact, &format!("allergy:{}", about(&what)));
         }
         if value(&self.diet).is_some() {
             return one(Kind::Fact, "diet");
+        }
+        if let Some(what) = value(&self.intolerant) {
+            return one(Kind::Fact, &format!("diet:{}", about(&what)));
         }
         if value(&self.age).is_some() {
             return one(Kind::Fact, "age");
@@ -287,8 +333,16 @@ impl Rules {
     fn owned(&self, text: &str) -> Option<(Kind, Option<String>)> {
         let found = self.mine.captures(text)?;
         let (what, value) = (found.get(1)?.as_str().to_lowercase(), found.get(3)?.as_str());
-        let names: Vec<&str> = what.split_whitespace().collect();
+        let names: Vec<&str> = what.split_whitespace().filter(|word| *word != "new").collect();
         let last = *names.last()?;
+        let single = SINGLE.contains(&last) || PEOPLE.contains(&last);
+        let likes = names[0].starts_with("favo") || names[0] == "preferred";
+        // "My boss is now Nina", but not "my engine is now broken".
+        let value = if single || likes {
+            without_time(value)
+        } else {
+            value.to_owned()
+        };
         let first_of_value = value.split(|c: char| !c.is_alphanumeric()).next()?.to_lowercase();
         if names.len() > 4
             || names.iter().any(|name| NOT_OWNED.contains(name))
@@ -296,44 +350,59 @@ impl Rules {
         {
             return None;
         }
-        let likes = names[0].starts_with("favo") || names[0] == "preferred";
         let kind = if likes { Kind::Preference } else { Kind::Fact };
         let named = found.get(2).is_some() || text.to_lowercase().contains("s name is ");
         let attribute = if last == "name" && names.len() <= 2 {
             Some("name".to_owned())
+        } else if PEOPLE.contains(&last) {
+            // "My boss is ill" says nothing against "my boss is Nina".
+            (named || is_name(&value)).then(|| format!("my:{}", about(&names.join(" "))))
         } else if named {
+            // A new dog is another one.
             Some(format!("my:{}:name", about(&what)))
-        } else if likes || SINGLE.contains(&last) {
-            Some(format!("my:{}", about(&what)))
+        } else if likes || single {
+            Some(format!("my:{}", about(&names.join(" "))))
         } else {
             // "My dog is brown" says nothing against "my dog is ill".
             None
         };
         Some((kind, attribute))
     }
-}
 
-/// The words that tell what a value is about, whatever their order.
-fn about(value: &str) -> String {
-    let stems: BTreeSet<String> = words::content(value).into_iter().collect();
-    if stems.is_empty() {
-        return value.trim().to_lowercase();
+    /// "I'm vegetarian now, I'm no longer vegan": what is so is said, so what is not takes no place of its own.
+    fn drop_what_ended(&self, found: &mut Vec<Statement>) {
+        let one_of = |statement: &Statement| {
+            let attribute = statement.attribute.as_deref();
+            attribute
+                .filter(|one| matches!(*one, "home" | "work" | "job" | "diet"))
+                .map(str::to_owned)
+        };
+        let is_so = |statement: &Statement| !self.not.is_match(&statement.text);
+        let so: Vec<_> = found.iter().filter(|found| is_so(found)).filter_map(one_of).collect();
+        found.retain(|found| is_so(found) || one_of(found).is_none_or(|one| !so.contains(&one)));
     }
-    stems.into_iter().collect::<Vec<_>>().join(" ")
 }
 
-/// "Tea over coffee" is about tea and coffee, and so is "coffee over tea"; "dark mode" is about a mode.
-fn preference(value: &str) -> Option<String> {
-    let lower = value.to_lowercase();
-    let compares = [" over ", " to ", " than "].iter().any(|word| lower.contains(word));
-    let topic = if compares {
-        about(value)
-    } else {
-        words::content(value)
-            .pop()
-            .filter(|_| value.split_whitespace().count() > 1)?
-    };
-    Some(format!("prefers:{topic}"))
+/// "Lille", but neither "Linux" nor "a new office". Who speaks of others too must give the place a name.
+fn is_place(value: &str, text: &str) -> bool {
+    let bare = value.strip_prefix("the ").unwrap_or(value);
+    let first = bare
+        .split(|c: char| !c.is_alphanumeric() && c != '-')
+        .next()
+        .unwrap_or_default();
+    let named =
+        first.chars().next().is_some_and(char::is_uppercase) && first.chars().skip(1).all(|c| !c.is_uppercase());
+    let ours = text.to_lowercase().starts_with("we");
+    !NOT_PLACES.contains(&first.to_lowercase().as_str()) && (named || !ours)
+}
+
+/// "Nina", "Doctor Quill", but neither "tired" nor "Spanish".
+fn is_name(value: &str) -> bool {
+    let words: Vec<&str> = value.split_whitespace().collect();
+    let first = value.split(|c: char| !c.is_alphabetic()).next().unwrap_or_default();
+    (1..=4).contains(&words.len())
+        && first.chars().next().is_some_and(char::is_uppercase)
+        && !NOT_NAMES.contains(&first.to_lowercase().as_str())
 }
 
 fn in_passing(value: &str) -> bool {
