@@ -137,6 +137,9 @@ pub enum Memory {
         /// Also whole documents of which a passage fits
         #[arg(long)]
         documents: bool,
+        /// Things of each sort that are shown, and deleted, at most: 1 to 100 [default: 20]
+        #[arg(long, value_name = "N")]
+        limit: Option<u64>,
         /// Delete what is shown
         #[arg(long)]
         yes: bool,

@@ -81,8 +81,17 @@ async fn act(connection: &Connection, what: &Memory) -> anyhow::Result<()> {
             }
         }
         Memory::Forget {
-            query, documents, yes, ..
-        } => forget(connection, &query.join(" "), *documents, *yes).await?,
+            query,
+            documents,
+            limit,
+            yes,
+            ..
+        } => {
+            let mut what = vec!["memory", "turn"];
+            what.extend(documents.then_some("document"));
+            let concept = json!({"query": query.join(" "), "what": what, "limit": limit});
+            forget(connection, &concept, *yes).await?;
+        }
         Memory::Export {
             output, without_files, ..
         } => export(connection, output.as_deref(), *without_files).await?,
@@ -119,15 +128,8 @@ async fn change(connection: &Connection, id: &str, body: &Value) -> anyhow::Resu
     Ok(())
 }
 
-async fn forget(connection: &Connection, query: &str, documents: bool, yes: bool) -> anyhow::Result<()> {
-    let mut what = vec!["memory", "turn"];
-    what.extend(documents.then_some("document"));
-    let preview = post(
-        connection,
-        "/v1/memories/forget",
-        &json!({"query": query, "what": what}),
-    )
-    .await?;
+async fn forget(connection: &Connection, concept: &Value, yes: bool) -> anyhow::Result<()> {
+    let preview = post(connection, "/v1/memories/forget", concept).await?;
     let found = results(&preview);
     if found.is_empty() {
         eprintln!("memory finds nothing for this");
@@ -141,15 +143,22 @@ async fn forget(connection: &Connection, query: &str, documents: bool, yes: bool
             text(item, "text")
         );
     }
+    let more = preview["has_more"] == Value::Bool(true);
     if !yes {
         eprintln!(
             "nothing is deleted yet; the same with --yes deletes these {}",
             found.len()
         );
+        if more {
+            eprintln!("there are more: --limit 100 shows up to 100 of each sort");
+        }
         return Ok(());
     }
     let gone = post(connection, "/v1/memories/forget", &json!({"token": preview["token"]})).await?;
     println!("{} deleted", results(&gone).len());
+    if more {
+        eprintln!("there are more: the same again finds them");
+    }
     Ok(())
 }
 

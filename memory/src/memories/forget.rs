@@ -68,6 +68,8 @@ pub struct Preview {
     pub token: String,
     /// What would go, best first within each sort.
     pub items: Vec<Forgotten>,
+    /// Whether more of a sort fits than [`Concept::limit`] shows.
+    pub has_more: bool,
 }
 
 impl Memories {
@@ -87,19 +89,21 @@ impl Memories {
             limit: concept.limit,
             gone: Gone::default(),
         };
-        let mut items = Vec::new();
+        let (mut items, mut has_more) = (Vec::new(), false);
         for sort in &concept.sorts {
             // One by one: what a turn says in the words of a fact goes as well.
             let slot = Slot {
-                source: self.source(*sort),
-                chunks: concept.limit,
+                source: self.source(*sort, concept.limit),
+                // One more tells whether there are more.
+                chunks: concept.limit.saturating_add(1),
                 deadline: DEADLINE,
             };
             let found = gather(&[slot], &request).await;
             if let Some(problem) = found.reports.into_iter().find_map(|report| report.problem) {
                 return Err(MemoryError::Storage(format!("memory could not be searched: {problem}")));
             }
-            for passage in found.passages {
+            has_more |= found.passages.len() > concept.limit;
+            for passage in found.passages.into_iter().take(concept.limit) {
                 let found = forgotten(*sort, passage)?;
                 if !items.iter().any(|known: &Forgotten| known.id == found.id) {
                     items.push(found);
@@ -121,7 +125,7 @@ impl Memories {
             body: json!(ids),
         };
         self.parts.objects.put(scope, vec![note]).await?;
-        Ok(Preview { token, items })
+        Ok(Preview { token, items, has_more })
     }
 
     /// Deletes what a preview showed, but for what is to be kept; returns what was deleted.
@@ -156,17 +160,21 @@ impl Memories {
         Ok(gone)
     }
 
-    fn source(&self, sort: Sort) -> Arc<dyn ContextSource> {
+    /// What finds more than `limit` where there are more.
+    fn source(&self, sort: Sort, limit: usize) -> Arc<dyn ContextSource> {
         let parts = &self.parts;
+        let usual = Options::default();
+        let candidates = usual.candidates.max(limit.saturating_add(1));
+        let options = Options { candidates, ..usual };
         let (journal, index) = (Arc::clone(&parts.journal), Arc::clone(&parts.index));
         let indexer = Some(parts.indexer.clone());
         match sort {
             Sort::Memory => {
                 let facts = Arc::clone(&parts.facts);
-                Arc::new(KnownFacts::new(facts, index, indexer, Options::default()).unpinned())
+                Arc::new(KnownFacts::new(facts, index, indexer, options).unpinned())
             }
-            Sort::Turn => Arc::new(Recalled::new(journal, index, indexer, Options::default())),
-            Sort::Document => context::persistent(journal, index, indexer, Options::default()),
+            Sort::Turn => Arc::new(Recalled::new(journal, index, indexer, options)),
+            Sort::Document => context::persistent(journal, index, indexer, options),
         }
     }
 }

@@ -56,6 +56,9 @@ pub struct ForgetView {
     /// Send it within a quarter of an hour to delete what is shown; absent once that is done.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub token: Option<String>,
+    /// With a preview: whether more of a sort fits than `limit` shows. What is shown goes, the rest is found again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub has_more: Option<bool>,
     /// What would go, or has gone.
     pub results: Vec<ForgottenView>,
 }
@@ -120,6 +123,7 @@ pub async fn forget(
             Ok(Json(ForgetView {
                 object: "memory.forget.preview",
                 token: Some(preview.token),
+                has_more: Some(preview.has_more),
                 results: preview.items.into_iter().map(ForgottenView::from).collect(),
             }))
         }
@@ -134,6 +138,7 @@ pub async fn forget(
             Ok(Json(ForgetView {
                 object: "memory.forgotten",
                 token: None,
+                has_more: None,
                 results: gone.into_iter().map(view).collect(),
             }))
         }

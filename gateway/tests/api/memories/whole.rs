@@ -59,6 +59,43 @@ async fn a_concept_is_shown_first_and_then_forgotten() {
     assert_eq!(nothing["results"], json!([]));
 }
 
+#[tokio::test]
+async fn a_preview_tells_that_there_are_more() {
+    let (test, key) = start().await;
+    for number in 0..24 {
+        add(
+            &test,
+            &key,
+            &format!("Lab rat number {number} sleeps in cage {number}."),
+        )
+        .await;
+    }
+    test.indexed().await;
+    let preview = async |limit: Option<usize>| {
+        let body = json!({"query": "lab rat cage", "what": ["memory"], "limit": limit});
+        test.post("/v1/memories/forget", &key, &body).await.json()
+    };
+    let all = preview(Some(100)).await;
+    let found = all["results"].as_array().unwrap().len();
+    assert!(found > 20, "{all}");
+    assert_eq!(all["has_more"], false, "{all}");
+    assert_eq!(preview(Some(found)).await["has_more"], false);
+    let some = preview(None).await;
+    assert_eq!(some["results"].as_array().unwrap().len(), 20, "{some}");
+    assert_eq!(some["has_more"], true, "{some}");
+    let gone = test
+        .post("/v1/memories/forget", &key, &json!({"token": some["token"]}))
+        .await
+        .json();
+    assert_eq!(
+        gone["results"].as_array().unwrap().len(),
+        20,
+        "just what was shown: {gone}"
+    );
+    assert_eq!(gone["has_more"], Value::Null);
+    assert_eq!(preview(None).await["results"].as_array().unwrap().len(), found - 20);
+}
+
 /// Words that stand nowhere else.
 const WORDS: [&str; 7] = [
     "Zwirbelquark",
