@@ -10,6 +10,7 @@ use reqwest::multipart::{Form, Part};
 
 use self::known::Known;
 use self::walk::Found;
+use self::watch::Watch;
 use super::client::Connection;
 use super::{indexing, progress};
 use crate::cli::{Common, Ingest};
@@ -32,14 +33,21 @@ enum Went {
 /// # Errors
 /// If no server can be had, or a folder can't be read; files that can't be read are named instead, and the exit code tells.
 pub async fn run(common: &Common, flags: Ingest) -> anyhow::Result<ExitCode> {
+    // Before anything is read: what changes in the meantime goes in afterwards.
+    let watch = flags.watch.then(|| Watch::begin(&flags.files)).transpose()?;
     let files = walk::files(&flags.files)?;
     let connection = Connection::open(common, &flags.target, Purpose::Memory).await?;
-    let result = work(&connection, &files, &flags).await;
+    let result = work(&connection, &files, &flags, watch).await;
     connection.close().await;
     result
 }
 
-async fn work(connection: &Connection, files: &[Found], flags: &Ingest) -> anyhow::Result<ExitCode> {
+async fn work(
+    connection: &Connection,
+    files: &[Found],
+    flags: &Ingest,
+    watch: Option<Watch>,
+) -> anyhow::Result<ExitCode> {
     let mut known = Known::ask(connection, flags).await?;
     let bar = progress::counting("reading", files.len() as u64);
     let (mut failed, mut unchanged) = (0_usize, 0_usize);
@@ -55,15 +63,15 @@ async fn work(connection: &Connection, files: &[Found], flags: &Ingest) -> anyho
         bar.inc(1);
     }
     bar.finish_and_clear();
-    if !flags.watch {
+    if watch.is_none() {
         // What went in is kept, whether or not this is waited for.
         indexing::wait(connection, "indexing").await?;
     }
     if unchanged > 0 {
         eprintln!("{unchanged} of {} files were there already", files.len());
     }
-    if flags.watch {
-        watch::follow(connection, flags, &mut known).await?;
+    if let Some(watch) = watch {
+        watch.follow(connection, flags, &mut known).await;
         return Ok(ExitCode::SUCCESS);
     }
     if failed == 0 {

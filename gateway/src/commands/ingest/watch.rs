@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::Context;
 use http::Method;
-use notify::{RecursiveMode, Watcher as _};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::mpsc;
 
 use super::known::Known;
@@ -17,38 +18,61 @@ use crate::commands::client::Connection;
 /// Programs write a file in several steps: it is read once nothing happened for so long.
 const CALM: Duration = Duration::from_millis(500);
 
-/// Follows what happens below the paths of the command line.
-///
-/// # Errors
-/// If they can't be watched.
-pub async fn follow(connection: &Connection, flags: &Ingest, known: &mut Known) -> anyhow::Result<()> {
-    let roots: Vec<PathBuf> = flags.files.iter().map(|path| walk::whole(path)).collect();
-    let (tell, mut told) = mpsc::unbounded_channel();
-    let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
-        // Reading a file is no change of it.
-        if let Ok(event) = event
-            && !event.kind.is_access()
-        {
-            tell.send(event.paths).ok();
-        }
-    })?;
-    for root in &roots {
-        watcher.watch(root, RecursiveMode::Recursive)?;
-    }
-    eprintln!("watching; Ctrl-C ends it");
-    let mut touched = BTreeSet::new();
-    loop {
-        tokio::select! {
-            paths = told.recv() => match paths {
-                Some(paths) => touched.extend(paths),
-                None => return Ok(()),
-            },
-            () = tokio::time::sleep(CALM), if !touched.is_empty() => {
-                for path in std::mem::take(&mut touched) {
-                    update(connection, flags, known, &roots, &path).await;
-                }
+/// What happens below the paths of the command line, noted from its beginning on.
+pub struct Watch {
+    /// Absolute, as all paths are told.
+    roots: Vec<PathBuf>,
+    told: mpsc::UnboundedReceiver<Vec<PathBuf>>,
+    /// Ends when it is dropped.
+    _watcher: RecommendedWatcher,
+}
+
+impl Watch {
+    /// Begins to watch.
+    ///
+    /// # Errors
+    /// If a path can't be watched.
+    pub fn begin(paths: &[PathBuf]) -> anyhow::Result<Self> {
+        let (tell, told) = mpsc::unbounded_channel();
+        let mut watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            // Reading a file is no change of it.
+            if let Ok(event) = event
+                && !event.kind.is_access()
+            {
+                tell.send(event.paths).ok();
             }
-            _ = tokio::signal::ctrl_c() => return Ok(()),
+        })?;
+        let mut roots = Vec::new();
+        for path in paths {
+            let unwatched = || format!("{} can't be watched", path.display());
+            let root = std::path::absolute(walk::whole(path)).with_context(unwatched)?;
+            watcher.watch(&root, RecursiveMode::Recursive).with_context(unwatched)?;
+            roots.push(root);
+        }
+        Ok(Self {
+            roots,
+            told,
+            _watcher: watcher,
+        })
+    }
+
+    /// Brings memory up to what happened since the beginning, and to what happens, until Ctrl-C.
+    pub async fn follow(mut self, connection: &Connection, flags: &Ingest, known: &mut Known) {
+        eprintln!("watching; Ctrl-C ends it");
+        let mut touched = BTreeSet::new();
+        loop {
+            tokio::select! {
+                paths = self.told.recv() => match paths {
+                    Some(paths) => touched.extend(paths),
+                    None => return,
+                },
+                () = tokio::time::sleep(CALM), if !touched.is_empty() => {
+                    for path in std::mem::take(&mut touched) {
+                        update(connection, flags, known, &self.roots, &path).await;
+                    }
+                }
+                _ = tokio::signal::ctrl_c() => return,
+            }
         }
     }
 }
