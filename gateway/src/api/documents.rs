@@ -23,7 +23,8 @@ pub mod wire;
 
 use ingest::Upload;
 use wire::{
-    Cleared, ConversationQuery, DocumentList, DocumentView, FileError, Ingested, Search, SearchResults, UploadForm,
+    Cleared, ConversationQuery, DocumentList, DocumentView, FileError, Ingested, ListQuery, Search, SearchResults,
+    UploadForm,
 };
 
 /// How long an upload waits until its passages can be found. They are safe in the journal before that; a large
@@ -100,21 +101,23 @@ pub async fn upload(
     }))
 }
 
-/// The documents that the caller's questions can reach: the user's, the team's, and a conversation's if one is named.
+/// The documents that the caller's questions can reach: the user's, the team's, and a conversation's if one is named; with
+/// `name` those of that name.
 #[utoipa::path(
-    get, path = "/v1/documents", tag = "documents", operation_id = "listDocuments", params(ConversationQuery),
+    get, path = "/v1/documents", tag = "documents", operation_id = "listDocuments", params(ListQuery),
     responses((status = 200, body = DocumentList), (status = 401, body = ErrorBody)),
 )]
 pub async fn list(
     State(app): State<App>,
     caller: Caller,
-    Query(query): Query<ConversationQuery>,
+    Query(query): Query<ListQuery>,
 ) -> Result<Json<DocumentList>, ApiError> {
     let scope = in_conversation(caller.scope, query.conversation);
     let documents = app.memory()?.journal.documents(&scope).await?;
+    let wanted = |document: &Document| query.name.as_ref().is_none_or(|name| document.name == *name);
     Ok(Json(DocumentList {
         object: "list",
-        data: documents.into_iter().map(DocumentView::from).collect(),
+        data: documents.into_iter().filter(wanted).map(DocumentView::from).collect(),
     }))
 }
 

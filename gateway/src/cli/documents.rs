@@ -31,6 +31,8 @@ pub struct Ingest {
 pub enum Documents {
     /// List them
     List {
+        /// Only the one of this name, with its folders
+        name: Option<String>,
         /// Also those of this conversation
         #[arg(long, value_name = "ID")]
         conversation: Option<String>,
@@ -50,12 +52,12 @@ pub enum Documents {
         #[command(flatten)]
         target: Target,
     },
-    /// Delete some, by id, or all of a conversation
+    /// Delete some, by id or name, or all of a conversation
     Delete {
-        /// The ids, from `habit documents list`
+        /// Their ids or names, from `habit documents list`
         #[arg(required_unless_present = "conversation", value_name = "DOCUMENT")]
-        ids: Vec<String>,
-        /// Documents of this conversation; all of them, if no id is given
+        documents: Vec<String>,
+        /// Documents of this conversation; all of them, if none is given
         #[arg(long, value_name = "ID")]
         conversation: Option<String>,
         /// Where.

@@ -1,7 +1,9 @@
 //! `habit documents`: list, search, delete.
 
+use anyhow::Context;
 use http::Method;
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 use super::client::Connection;
 use super::keys::date;
@@ -26,12 +28,15 @@ async fn open(common: &Common, target: &Target) -> anyhow::Result<Connection> {
 
 async fn act(connection: &Connection, what: &Documents) -> anyhow::Result<()> {
     match what {
-        Documents::List { conversation, .. } => {
-            let request = connection
-                .request(Method::GET, "/v1/documents")
-                .query(&in_conversation(conversation.as_ref()));
-            list(&connection.json(request).await?);
-        }
+        Documents::List { name, conversation, .. } => match name {
+            Some(name) => list(&named(connection, name, conversation.as_ref()).await?),
+            None => {
+                let request = connection
+                    .request(Method::GET, "/v1/documents")
+                    .query(&in_conversation(conversation.as_ref()));
+                list(data(&connection.json(request).await?));
+            }
+        },
         Documents::Search {
             query, conversation, ..
         } => {
@@ -39,21 +44,33 @@ async fn act(connection: &Connection, what: &Documents) -> anyhow::Result<()> {
             let request = connection.request(Method::POST, "/v1/documents/search").json(&body);
             show(&connection.json(request).await?);
         }
-        Documents::Delete { ids, conversation, .. } if ids.is_empty() => {
+        Documents::Delete {
+            documents,
+            conversation,
+            ..
+        } if documents.is_empty() => {
             let request = connection
                 .request(Method::DELETE, "/v1/documents")
                 .query(&in_conversation(conversation.as_ref()));
             let reply = connection.json(request).await?;
             println!("{} documents deleted", reply["deleted"].as_array().map_or(0, Vec::len));
         }
-        Documents::Delete { ids, conversation, .. } => {
-            for id in ids {
+        Documents::Delete {
+            documents,
+            conversation,
+            ..
+        } => {
+            for document in documents {
+                let id = match Uuid::parse_str(document) {
+                    Ok(id) => id,
+                    Err(_) => only(connection, document, conversation.as_ref()).await?,
+                };
                 let path = format!("/v1/documents/{id}");
                 let request = connection
                     .request(Method::DELETE, &path)
                     .query(&in_conversation(conversation.as_ref()));
                 connection.json(request).await?;
-                println!("{id} deleted");
+                println!("{document} deleted");
             }
         }
     }
@@ -67,8 +84,41 @@ fn in_conversation(conversation: Option<&String>) -> Vec<(&'static str, &str)> {
         .collect()
 }
 
-fn list(reply: &Value) {
-    let documents = reply["data"].as_array().map(Vec::as_slice).unwrap_or_default();
+/// The documents of this name; there is at least one.
+async fn named(connection: &Connection, name: &str, conversation: Option<&String>) -> anyhow::Result<Vec<Value>> {
+    let mut query = in_conversation(conversation);
+    query.push(("name", name));
+    let request = connection.request(Method::GET, "/v1/documents").query(&query);
+    let found = data(&connection.json(request).await?).to_vec();
+    anyhow::ensure!(
+        !found.is_empty(),
+        "no document is called `{name}`; `habit documents list` shows what there is"
+    );
+    Ok(found)
+}
+
+/// The id of the one document of this name, of the conversation's own if one is named.
+async fn only(connection: &Connection, name: &str, conversation: Option<&String>) -> anyhow::Result<Uuid> {
+    let mut found = named(connection, name, conversation).await?;
+    if conversation.is_some() {
+        found.retain(|document| document["place"] == "conversation");
+    }
+    let ids: Vec<&str> = found.iter().filter_map(|document| document["id"].as_str()).collect();
+    match ids.as_slice() {
+        [id] => Uuid::parse_str(id).context("the server gives documents other ids; is it a Habit server?"),
+        [] => anyhow::bail!("no document of this conversation is called `{name}`"),
+        several => anyhow::bail!(
+            "several are called `{name}`; name one by its id: {}",
+            several.join(", ")
+        ),
+    }
+}
+
+fn data(reply: &Value) -> &[Value] {
+    reply["data"].as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn list(documents: &[Value]) {
     if documents.is_empty() {
         eprintln!("there are no documents; `habit ingest FILE` gives memory one");
     }
@@ -81,7 +131,7 @@ fn list(reply: &Value) {
 }
 
 fn show(reply: &Value) {
-    let passages = reply["data"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let passages = data(reply);
     if passages.is_empty() {
         eprintln!("nothing in the documents fits");
     }

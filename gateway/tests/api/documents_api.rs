@@ -243,6 +243,15 @@ async fn files_of_one_name_in_different_folders_are_different_documents() {
     up("docs/guide").await;
     let listed = test.get("/v1/documents", &key).await.json();
     assert_eq!(listed["data"].as_array().unwrap().len(), 2, "{listed}");
+    for (name, found) in [
+        ("docs%2Fguide%2Fnotes.txt", 1),
+        ("docs/guide/notes.txt", 1),
+        ("notes.txt", 0),
+        ("docs", 0),
+    ] {
+        let listed = test.get(&format!("/v1/documents?name={name}"), &key).await.json();
+        assert_eq!(listed["data"].as_array().unwrap().len(), found, "{name}: {listed}");
+    }
     for folder in ["../etc", "a/../b", ".", "a\tb"] {
         let refused = up(folder).await;
         assert_eq!(refused.status, StatusCode::BAD_REQUEST, "{folder}: {}", refused.text());

@@ -161,6 +161,39 @@ async fn a_question_brings_in_just_the_tables_that_it_needs() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_is_listed_and_deleted_by_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let folder = dir.path().join("docs");
+    std::fs::create_dir(&folder).unwrap();
+    for name in ["a file.md", "b.md"] {
+        std::fs::write(folder.join(name), HANDBOOK).unwrap();
+    }
+    let server = Server::start(&data, &[]).await;
+    let habit = |args: &[&str]| {
+        let output = run(&data, &[args, &["--team", "t", "--user", "u"]].concat());
+        let said = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.success(), said(&output.stdout), said(&output.stderr))
+    };
+    let (done, _, error) = habit(&["ingest", path(&folder)]);
+    assert!(done, "{error}");
+    let (done, listed, error) = habit(&["documents", "list", "docs/a file.md"]);
+    assert!(
+        done && listed.contains("docs/a file.md") && !listed.contains("b.md"),
+        "{listed}{error}"
+    );
+    for command in ["list", "delete"] {
+        let (done, _, error) = habit(&["documents", command, "a file.md"]);
+        assert!(!done && error.contains("no document is called `a file.md`"), "{error}");
+    }
+    let (done, told, error) = habit(&["documents", "delete", "docs/a file.md"]);
+    assert!(done && told.contains("docs/a file.md deleted"), "{told}{error}");
+    let left = server.get("/v1/documents").await;
+    assert_eq!(left["data"].as_array().unwrap().len(), 1, "{left}");
+    assert_eq!(left["data"][0]["name"], "docs/b.md");
+}
+
 fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }

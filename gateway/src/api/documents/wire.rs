@@ -102,6 +102,16 @@ pub struct ConversationQuery {
     pub conversation: Option<String>,
 }
 
+/// Which documents are listed.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    /// A conversation's id: also its documents.
+    pub conversation: Option<String>,
+    /// Only those with exactly this name, folders and all.
+    pub name: Option<String>,
+}
+
 /// What is looked for.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
