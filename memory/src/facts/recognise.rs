@@ -18,7 +18,9 @@ mod others;
 mod sentences;
 
 use alike::{about, preference, without_time};
-use nouns::{IN_PASSING, NO_VALUE, NOT_BY_TRADE, NOT_NAMES, NOT_OWNED, NOT_PLACES, PEOPLE, PROFESSIONS, SINGLE};
+use nouns::{
+    IN_PASSING, NO_VALUE, NOT_BY_TRADE, NOT_NAMES, NOT_OWNED, NOT_PLACES, NOT_WORK, PEOPLE, PROFESSIONS, SINGLE,
+};
 use others::Others;
 use sentences::own_sentences;
 
@@ -176,7 +178,7 @@ impl Rules {
             )?,
             call_me: rule(r"^(?:you (?:can|may|should) )?(?:please )?call me (.+)$")?,
             home: rule(
-                r"^(?:i|we)(?:['\u{2019}](?:m|ve|re)| am| are| have)?\s+(?:(?:just|now|recently|currently|no longer|still|do not|don['\u{2019}]t|used to)\s+)*(?:(?:moved|relocated)\b(?:\s+\w+)?(?:\s+from\s+.+?)?\s+to|(?:live|living|reside|based)\b(?:\s+now)?\s+(?:in|at|on|near|with))\s+(.+)$",
+                r"^(?:i|we)(?:['\u{2019}](?:m|ve|re)| am| are| have)?\s+(?:(?:just|now|recently|currently|no longer|still|do not|don['\u{2019}]t)\s+)*(?:(?:moved|relocated)\b(?:\s+\w+)?(?:\s+from\s+.+?)?\s+to|(?:live|living|reside|based)\b(?:\s+now)?\s+(?:in|at|on|near|with))\s+(.+)$",
             )?,
             moved: rule(r"^we\b|\b(?:moved|relocated)\b")?,
             work: rule(
@@ -283,11 +285,11 @@ impl Rules {
             let known = !self.moved.is_match(text) || is_place(&place, text);
             return known.then(|| (Kind::Fact, Some("home".to_owned())));
         }
-        if value(&self.work).is_some() {
-            return one(Kind::Fact, "work");
+        if let Some(place) = value(&self.work) {
+            return (!is_how(&place)).then(|| (Kind::Fact, Some("work".to_owned())));
         }
-        if value(&self.job).is_some() {
-            return one(Kind::Fact, "job");
+        if let Some(what) = value(&self.job) {
+            return (!is_how(&what)).then(|| (Kind::Fact, Some("job".to_owned())));
         }
         if let Some(how) = value(&self.profession) {
             let so = !how
@@ -394,6 +396,12 @@ fn is_place(value: &str, text: &str) -> bool {
         first.chars().next().is_some_and(char::is_uppercase) && first.chars().skip(1).all(|c| !c.is_uppercase());
     let ours = text.to_lowercase().starts_with("we");
     !NOT_PLACES.contains(&first.to_lowercase().as_str()) && (named || !ours)
+}
+
+/// Whether "I work at …" or "I work as …" tells how or when rather than where or what: "at night", "as hard as I can".
+fn is_how(value: &str) -> bool {
+    let mut words = value.split_whitespace().take(2).map(str::to_lowercase);
+    words.any(|word| NOT_WORK.contains(&word.as_str()))
 }
 
 /// "Nina", "Doctor Quill", but neither "tired" nor "Spanish".

@@ -212,6 +212,36 @@ pub(super) const NOT_BY_TRADE: &[&str] = &[
     "would-be",
 ];
 
+/// How and when people work.
+pub(super) const NOT_WORK: &[&str] = &[
+    "night",
+    "nights",
+    "home",
+    "morning",
+    "mornings",
+    "evening",
+    "evenings",
+    "afternoon",
+    "afternoons",
+    "weekend",
+    "weekends",
+    "summer",
+    "winter",
+    "moment",
+    "free",
+    "fun",
+    "hours",
+    "hard",
+    "much",
+    "long",
+    "little",
+    "often",
+    "fast",
+    "well",
+    "usual",
+    "expected",
+];
+
 /// What people and teams move to besides places.
 pub(super) const NOT_PLACES: &[&str] = &[
     "monday",

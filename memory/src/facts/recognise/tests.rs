@@ -276,6 +276,11 @@ fn what_may_both_be_so_is_kept_apart() {
         "We moved to the next chapter.",
         "I moved to Linux.",
         "We live in a society.",
+        "I used to live in Ghent.",
+        "I work at night.",
+        "I don't work in the evenings any more.",
+        "I work for eight hours.",
+        "I don't work as hard any more.",
     ] {
         assert!(statements(message).is_empty(), "{message}: {:?}", statements(message));
     }
