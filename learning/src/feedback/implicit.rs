@@ -168,8 +168,8 @@ mod tests {
             turn(1, None, 0, "Where is my card?"),
             turn(2, Some(1), 60_000, " Where is my card?"),
             turn(3, Some(2), 120_000, "Where is my card?"),
-            turn(4, Some(3), 130_000, "Thank you."),
-            turn(5, Some(4), 86_400_000, "Thank you."),
+            turn(4, Some(3), 130_000, "Thank you very much."),
+            turn(5, Some(4), 86_400_000, "Thank you very much."),
         ];
         let said = read(&turns);
         let of = |number| said.get(&Uuid::from_u128(number)).cloned().unwrap_or_default();
