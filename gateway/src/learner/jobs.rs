@@ -352,8 +352,8 @@ impl Jobs {
         if Report::read(&folder)?.is_some() {
             return Ok(run::tidy(&folder)?);
         }
-        let rest = names(&folder).into_iter().filter(|name| name != FILE);
-        Ok(rest.map(|name| remove(&folder.join(name))).collect::<Result<(), _>>()?)
+        let mut rest = names(&folder).into_iter().filter(|name| name != FILE);
+        Ok(rest.try_for_each(|name| remove(&folder.join(name)))?)
     }
 
     fn folder(&self) -> PathBuf {
