@@ -33,31 +33,15 @@ pub struct Model {
     /// Tokens that prompt and reply may have together, where it is known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_window: Option<usize>,
-    /// What else a model has in Anthropic's shape, for requests with the header `anthropic-version`.
-    #[serde(flatten)]
-    pub anthropic: Option<AnthropicModel>,
-}
-
-/// What else a model has in Anthropic's shape.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct AnthropicModel {
-    /// Always `model`.
-    pub r#type: &'static str,
-    /// The id.
-    pub display_name: String,
-    /// When it was loaded or made, as RFC 3339.
-    pub created_at: String,
-}
-
-/// What else a list of models has in Anthropic's shape.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct AnthropicPage {
-    /// Always false: the list is whole.
-    pub has_more: bool,
-    /// The first model's id.
-    pub first_id: Option<String>,
-    /// The last model's id.
-    pub last_id: Option<String>,
+    /// For Anthropic's clients (with the header `anthropic-version`): always `model`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub r#type: Option<&'static str>,
+    /// For Anthropic's clients: the id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub display_name: Option<String>,
+    /// For Anthropic's clients: when it was loaded or made, as RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub created_at: Option<String>,
 }
 
 /// All models, in OpenAI's shape.
@@ -68,9 +52,15 @@ pub struct ModelList {
     pub object: &'static str,
     /// The models; the first is the default.
     pub data: Vec<Model>,
-    /// What else it has in Anthropic's shape, for requests with the header `anthropic-version`.
-    #[serde(flatten)]
-    pub anthropic: Option<AnthropicPage>,
+    /// For Anthropic's clients (with the header `anthropic-version`): always false, the list is whole.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub has_more: Option<bool>,
+    /// For Anthropic's clients: the first model's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub first_id: Option<String>,
+    /// For Anthropic's clients: the last model's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub last_id: Option<String>,
 }
 
 impl From<ModelInfo> for Model {
@@ -87,7 +77,9 @@ impl From<ModelInfo> for Model {
             created,
             owned_by,
             context_window,
-            anthropic: None,
+            r#type: None,
+            display_name: None,
+            created_at: None,
         }
     }
 }
@@ -95,14 +87,16 @@ impl From<ModelInfo> for Model {
 impl Model {
     /// As the client that sent these headers expects it.
     fn shown(info: ModelInfo, headers: &HeaderMap) -> Self {
-        let anthropic = headers.contains_key(ANTHROPIC).then(|| AnthropicModel {
-            r#type: "model",
-            display_name: info.id.clone(),
-            created_at: Timestamp::from_second(info.created).unwrap_or_default().to_string(),
-        });
+        let model = Self::from(info);
+        if !headers.contains_key(ANTHROPIC) {
+            return model;
+        }
+        let created_at = Timestamp::from_second(model.created).unwrap_or_default();
         Self {
-            anthropic,
-            ..info.into()
+            r#type: Some("model"),
+            display_name: Some(model.id.clone()),
+            created_at: Some(created_at.to_string()),
+            ..model
         }
     }
 }
@@ -115,14 +109,13 @@ impl Model {
 pub async fn list(State(app): State<App>, caller: Caller, headers: HeaderMap) -> Json<ModelList> {
     let models = allowed(&app, &caller).map(|info| Model::shown(info, &headers));
     let data: Vec<Model> = models.collect();
-    let id = |model: &Model| model.id.clone();
+    let theirs = headers.contains_key(ANTHROPIC);
+    let id = |model: Option<&Model>| model.map(|model| model.id.clone()).filter(|_| theirs);
     Json(ModelList {
         object: "list",
-        anthropic: headers.contains_key(ANTHROPIC).then(|| AnthropicPage {
-            has_more: false,
-            first_id: data.first().map(id),
-            last_id: data.last().map(id),
-        }),
+        has_more: theirs.then_some(false),
+        first_id: id(data.first()),
+        last_id: id(data.last()),
         data,
     })
 }

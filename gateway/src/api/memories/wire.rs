@@ -59,7 +59,7 @@ pub struct MemoryView {
     /// When it is deleted.
     pub expiration_date: Option<String>,
     /// Where it comes from.
-    pub source: SourceView,
+    pub source: MemorySource,
     /// How well it fits, 0 to 1; only in a search.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub score: Option<f32>,
@@ -67,7 +67,7 @@ pub struct MemoryView {
 
 /// Where a memory comes from.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct SourceView {
+pub struct MemorySource {
     /// `user`, or the name that the client gave to who spoke.
     pub said_by: String,
     /// The turn that it was said in (`GET /v1/turns/{id}`).
@@ -102,7 +102,7 @@ impl From<Fact> for MemoryView {
             valid_to: fact.valid_to.map(times::written),
             superseded_by: fact.superseded_by,
             expiration_date: fact.expires_at.map(times::written),
-            source: SourceView {
+            source: MemorySource {
                 said_by: fact.origin.said_by,
                 turn_id: fact.origin.turn,
                 document_id: fact.origin.document,
