@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::config;
+use crate::lease::Leases;
 use crate::turn::variant::Variants;
 
 pub mod due;
@@ -44,9 +45,8 @@ pub struct DowntimeParts {
     pub rollout: config::Rollout,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
-    /// This process, among those that share a database: the same after a restart, so that nobody waits for a lease of the
-    /// dead.
-    pub holder: String,
+    /// What it holds among the processes that share a database.
+    pub leases: Leases,
     /// Ends it.
     pub stop: CancellationToken,
 }

@@ -2,12 +2,14 @@
 //! [`habit_learning::run`], which model serves in [`habit_learning::rollout`]; the model's files and what trains on them
 //! come from a [`Workshop`].
 //!
-//! A team has at most one run at a time, and the machine trains one at a time. Runs have a folder each, by team and id.
+//! A team has at most one run at a time, on whichever machine, and a machine trains one at a time. Runs have a folder
+//! each, by team and id.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use habit_engine::Embedder;
 use habit_learning::curator::Curator;
 use habit_learning::examples::Example;
 use habit_learning::examples::curate::Curated;
@@ -23,8 +25,10 @@ use uuid::Uuid;
 
 use crate::config;
 use crate::keys::KeyStore;
+use crate::lease::Leases;
 use crate::lifecycle::Lifecycle;
 
+mod claim;
 mod forget;
 mod gauge;
 pub mod jobs;
@@ -46,6 +50,8 @@ pub struct Parts {
     pub curator: Curator,
     /// Which model serves a team.
     pub rollouts: Rollouts,
+    /// Finds what is nearest.
+    pub embedder: Arc<dyn Embedder>,
     /// Models' files and the trainer.
     pub workshop: Arc<dyn Workshop>,
     /// Who is in a team; `None` where everyone is the one user.
@@ -56,6 +62,8 @@ pub struct Parts {
     pub rollout: config::Rollout,
     /// Where runs are kept.
     pub folder: PathBuf,
+    /// What this process holds among those that share the database.
+    pub leases: Leases,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
     /// Runs them.
@@ -88,6 +96,9 @@ pub enum LearnError {
     /// The team's run goes on.
     #[error("the run {0} of this team is under way; wait for it, or cancel it")]
     Busy(Uuid),
+    /// The team's run goes on in another process.
+    #[error("another gateway trains a model of this team now; ask again when it is done")]
+    Elsewhere,
     /// There is no such run of this team.
     #[error("the team has no run {0}; GET /v1/learning/runs lists them")]
     Unknown(Uuid),
@@ -181,17 +192,26 @@ impl Learner {
     /// # Errors
     /// [`LearnError`]: nothing was begun.
     pub async fn start(&self, team: &str, wish: Wish) -> Result<Uuid, LearnError> {
+        // A task of its own: who stops waiting must not leave the team marked as busy.
+        let (learner, team) = (self.clone(), team.to_owned());
+        let task = async move { learner.begin(&team, wish).await };
+        let begun = self.inner.parts.lifecycle.spawn(task).await;
+        begun.unwrap_or(Err(LearnError::Run(RunError::Cancelled)))
+    }
+
+    async fn begin(&self, team: &str, wish: Wish) -> Result<Uuid, LearnError> {
         let id = Uuid::now_v7();
-        let (gauge, cancel) = self.claim(team, id)?;
-        let plan = match self.plan(team, id, wish).await {
-            Ok(plan) => plan,
-            Err(error) => {
-                self.end(team, id, None);
-                return Err(error);
+        let (gauge, cancel) = self.claim(team, id).await?;
+        match self.plan(team, id, wish).await {
+            Ok(plan) => {
+                self.spawn(team, plan, gauge, cancel);
+                Ok(id)
             }
-        };
-        self.spawn(team, plan, gauge, cancel);
-        Ok(id)
+            Err(error) => {
+                self.end(team, id, None).await;
+                Err(error)
+            }
+        }
     }
 
     /// Goes on with all runs that were broken off, team by team: those that had not ended, and those of whose end nothing
@@ -202,10 +222,16 @@ impl Learner {
             let Ok(Some(state)) = run::state::State::read(&self.folder(&team, id)) else {
                 continue;
             };
-            if let Ok((gauge, cancel)) = self.claim(&team, id) {
-                tracing::info!(run = %id, "a learning run that was broken off goes on");
-                self.spawn(&team, state.plan, gauge, cancel);
-            }
+            let learner = self.clone();
+            drop(self.inner.parts.lifecycle.spawn(async move {
+                match learner.claim(&team, id).await {
+                    Ok((gauge, cancel)) => {
+                        tracing::info!(run = %id, "a learning run that was broken off goes on");
+                        learner.spawn(&team, state.plan, gauge, cancel);
+                    }
+                    Err(error) => tracing::info!(run = %id, "a learning run that was broken off waits: {error}"),
+                }
+            }));
         }
     }
 
@@ -348,28 +374,6 @@ impl Learner {
         })
     }
 
-    /// Marks the team as busy.
-    fn claim(&self, team: &str, id: Uuid) -> Result<(Arc<Gauge>, CancellationToken), LearnError> {
-        let mut teams = self.teams();
-        let work = teams.entry(team.to_owned()).or_default();
-        if let Some((now, ..)) = &work.now {
-            return Err(LearnError::Busy(*now));
-        }
-        let gauge = Arc::new(Gauge::default());
-        let cancel = self.inner.parts.lifecycle.soft().child_token();
-        work.now = Some((id, Arc::clone(&gauge), cancel.clone()));
-        Ok((gauge, cancel))
-    }
-
-    fn end(&self, team: &str, id: Uuid, problem: Option<String>) {
-        let mut teams = self.teams();
-        let work = teams.entry(team.to_owned()).or_default();
-        work.now = None;
-        if let Some(problem) = problem {
-            work.failed = Some((id, problem));
-        }
-    }
-
     fn spawn(&self, team: &str, plan: Plan, gauge: Arc<Gauge>, cancel: CancellationToken) {
         let (learner, team) = (self.clone(), team.to_owned());
         let task = async move { learner.work(&team, plan, &gauge, &cancel).await };
@@ -390,13 +394,14 @@ impl Learner {
     ) -> Result<Report, LearnError> {
         let id = plan.id;
         let folder = self.folder(team, id);
-        let done = self.run_plan(&folder, plan, gauge, cancel).await;
+        let run = self.run_plan(&folder, plan, gauge, cancel);
+        let done = self.alone(team, run, cancel).await;
         let done = match done {
             Ok(report) => self.roll_out(team, &report).await.map(|()| report),
             Err(error) => Err(error),
         };
         let problem = done.as_ref().err().map(ToString::to_string);
-        self.end(team, id, problem);
+        self.end(team, id, problem).await;
         done
     }
 
@@ -415,6 +420,7 @@ impl Learner {
             base: tools.base,
             trainer: tools.trainer,
             loader: tools.loader,
+            embedder: Arc::clone(&parts.embedder),
             clock: Arc::clone(&parts.clock),
         };
         Ok(run::go(folder, plan, &work, gauge, cancel).await?)

@@ -6,7 +6,7 @@
 //! - [`routes`] is the table of URLs; [`mod@http`] the stack that every request passes; [`api`] one endpoint family a
 //!   file.
 //! - [`turn`] is one chat turn as layers over an engine.
-//! - [`mod@downtime`] is the work for which nobody waits.
+//! - [`mod@downtime`] is the work for which nobody waits; [`lease`] says which of several processes does it.
 //! - [`mcp`] gives memory to other programs as tools.
 //!
 //! To add an endpoint: write a handler with `#[utoipa::path]` in a file of `api/`, name it in [`routes`], give it a
@@ -23,6 +23,7 @@ pub mod engines;
 pub mod http;
 pub mod keys;
 pub mod learner;
+pub mod lease;
 pub mod library;
 pub mod lifecycle;
 pub mod loader;

@@ -27,6 +27,7 @@ use crate::engines::Engines;
 use crate::keys::KeyStore;
 use crate::learner::jobs::Jobs;
 use crate::learner::{self, Learner, Workshop};
+use crate::lease::Leases;
 use crate::library::Library;
 use crate::lifecycle::Lifecycle;
 use crate::loader::{Load, Loader};
@@ -201,26 +202,36 @@ pub fn assemble(config: Config, backends: Backends) -> App {
     }
     let memory = memory.map(|memory| memory::remember(&config, memory, &clock, &lifecycle));
     let running = Running::default();
-    let learner = memory.as_ref().zip(variants.as_ref()).map(|(memory, variants)| {
-        let learner = Learner::new(learner::Parts {
-            curator: memory.curator.clone(),
-            rollouts: variants.rollouts().clone(),
-            workshop: workshop.unwrap_or_else(|| {
-                Arc::new(learner::workshop::Own {
-                    engine: Arc::clone(&engine),
-                    loader: loader.clone(),
-                })
-            }),
-            keys: keys.clone(),
-            learning: config.learning.clone(),
-            rollout: config.rollout.clone(),
-            folder: config::learning_path(&config.data_dir().unwrap_or_default()),
-            clock: Arc::clone(&clock),
-            lifecycle: lifecycle.clone(),
+    let folder = config.data_dir().unwrap_or_default();
+    let leases = memory
+        .as_ref()
+        .map(|memory| Leases::new(memory.runs.clone(), Arc::clone(&clock), &folder));
+    let learner = memory
+        .as_ref()
+        .zip(variants.as_ref())
+        .zip(leases.as_ref())
+        .map(|((memory, variants), leases)| {
+            let learner = Learner::new(learner::Parts {
+                curator: memory.curator.clone(),
+                rollouts: variants.rollouts().clone(),
+                embedder: Arc::clone(&memory.embedder),
+                workshop: workshop.unwrap_or_else(|| {
+                    Arc::new(learner::workshop::Own {
+                        engine: Arc::clone(&engine),
+                        loader: loader.clone(),
+                    })
+                }),
+                keys: keys.clone(),
+                learning: config.learning.clone(),
+                rollout: config.rollout.clone(),
+                folder: config::learning_path(&folder),
+                leases: leases.clone(),
+                clock: Arc::clone(&clock),
+                lifecycle: lifecycle.clone(),
+            });
+            memory.curator.tell(Arc::new(learner.clone()));
+            learner
         });
-        memory.curator.tell(Arc::new(learner.clone()));
-        learner
-    });
     let jobs = learner
         .clone()
         .map(|learner| Jobs::new(learner, Arc::clone(engines.fleet())));
@@ -232,13 +243,14 @@ pub fn assemble(config: Config, backends: Backends) -> App {
             learner.iter().for_each(Learner::resume);
         }
     }
-    let downtime = memory.as_ref().map(|memory| {
+    let downtime = memory.as_ref().zip(leases).map(|(memory, leases)| {
         let parts = upkeep::downtime_parts(
             &config,
             memory,
             (variants.clone(), learner.clone()),
             &running,
             (&clock, &lifecycle),
+            leases,
         );
         let downtime = Downtime::new(upkeep::with_tuning(parts, &config, (memory, learner.clone()), &engine));
         drop(lifecycle.spawn(downtime.clone().work()));

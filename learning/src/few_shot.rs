@@ -41,13 +41,22 @@ pub struct Shot<'a> {
     pub score: f32,
 }
 
-/// How the answer of the nearest earlier example does on each example.
+/// How the answer of the nearest example does on each of some others.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Copied {
-    /// Examples that had an earlier one.
+    /// Examples for which there was another to copy.
     pub items: usize,
     /// Those whose answer was the nearest one's.
     pub right: usize,
+}
+
+impl Copied {
+    fn count(&mut self, example: &Example, nearest: Option<Shot<'_>>) {
+        if let Some(nearest) = nearest {
+            self.items += 1;
+            self.right += usize::from(near::plain(&nearest.example.answer) == near::plain(&example.answer));
+        }
+    }
 }
 
 impl Bank {
@@ -134,12 +143,24 @@ impl Bank {
     pub fn copied(&self) -> Copied {
         let mut copied = Copied::default();
         for (place, (example, vector)) in self.examples.iter().zip(&self.vectors).enumerate() {
-            if let Some(nearest) = self.scored(vector, place).min_by(nearer) {
-                copied.items += 1;
-                copied.right += usize::from(near::plain(&nearest.example.answer) == near::plain(&example.answer));
-            }
+            copied.count(example, self.scored(vector, place).min_by(nearer));
         }
         copied
+    }
+
+    /// The same for other examples: how copying does on each what the nearest of these says.
+    ///
+    /// # Errors
+    /// The embedder's.
+    pub async fn copied_to(&self, embedder: &dyn Embedder, others: &[Example]) -> Result<Copied, EngineError> {
+        let mut copied = Copied::default();
+        for some in others.chunks(BATCH) {
+            let vectors = embedder.embed(some.iter().map(Example::question).collect()).await?;
+            for (example, vector) in some.iter().zip(&vectors) {
+                copied.count(example, self.copy(vector));
+            }
+        }
+        Ok(copied)
     }
 
     /// The first `upto` examples, with how near they are.

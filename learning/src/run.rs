@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use habit_engine::Embedder;
 use habit_memory::clock::Clock;
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
@@ -154,6 +155,8 @@ pub struct Parts {
     pub trainer: Arc<dyn Trainer>,
     /// Loads what was trained.
     pub loader: Arc<dyn Loader>,
+    /// Finds the nearest example, whose answer is what anything trained has to beat.
+    pub embedder: Arc<dyn Embedder>,
     /// Tells the time.
     pub clock: Arc<dyn Clock>,
 }

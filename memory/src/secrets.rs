@@ -1,6 +1,8 @@
 //! What is in a text that should not be: what no model may learn by heart ([`scrub`]), and what had better not be kept at
-//! all ([`found`]). Addresses of mail, numbers of phones, cards and accounts, passwords, and what looks like a key.
+//! all ([`found`]). Addresses of mail and of machines, numbers of phones, cards, accounts and persons, passwords, and what
+//! looks like a key.
 
+use std::net::Ipv4Addr;
 use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
@@ -14,7 +16,7 @@ struct Kind {
 
 /// In this order: a longer kind comes before one that would take a part of it.
 static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
-    let kinds: [(&'static str, &str, fn(&str) -> bool); 7] = [
+    let kinds: [(&'static str, &str, fn(&str) -> bool); 9] = [
         (
             "key",
             r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]*PRIVATE KEY-----|\z)",
@@ -37,6 +39,8 @@ static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
         ),
         ("card", r"\b\d(?:[ -]?\d){12,18}\b", is_card),
         ("key", r"[A-Za-z0-9_+/=.-]{20,}", is_key),
+        ("ssn", r"\b\d{3}-\d{2}-\d{4}\b", is_ssn),
+        ("ip", r"\b\d{1,3}(?:\.\d{1,3}){3}\b", is_ip),
         (
             "phone",
             r"(?:\+|\b00)[1-9]\d{0,2}[ ./-]?(?:\(\d{1,4}\)[ ./-]?)?\d(?:[ ./-]?\d){5,11}\b|(?:\(\d{2,5}\)|\b0\d{2,4}|\b\d{3})[ ./-]\d{3,4}[ ./-]?\d{3,5}\b",
@@ -53,10 +57,12 @@ static KINDS: LazyLock<Vec<Kind>> = LazyLock::new(|| {
     built.collect()
 });
 
-/// The kind of the first secret that a text seems to hold; how to reach someone is private, but no secret.
+/// The kind of the first secret that a text seems to hold; how to reach someone, or a machine, is private, but no secret.
 #[must_use]
 pub fn found(text: &str) -> Option<&'static str> {
-    let mut secrets = KINDS.iter().filter(|kind| !matches!(kind.name, "email" | "phone"));
+    let mut secrets = KINDS
+        .iter()
+        .filter(|kind| !matches!(kind.name, "email" | "phone" | "ip"));
     let holds = |kind: &&Kind| kind.pattern.find_iter(text).any(|seen| (kind.check)(seen.as_str()));
     secrets.find(holds).map(|kind| kind.name)
 }
@@ -116,6 +122,20 @@ fn is_iban(text: &str) -> bool {
     rest == 1
 }
 
+/// A number that the United States' social security gives: no group is zero, and the area is neither 666 nor above 899.
+fn is_ssn(text: &str) -> bool {
+    let groups: Vec<u32> = text.split('-').filter_map(|group| group.parse().ok()).collect();
+    matches!(groups[..], [area, group, serial] if (1..900).contains(&area) && area != 666 && group > 0 && serial > 0)
+}
+
+/// The address of one machine in the world: none that stands for this machine, a network at home, or an example.
+fn is_ip(text: &str) -> bool {
+    text.parse::<Ipv4Addr>().is_ok_and(|ip| {
+        let alike = ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_documentation();
+        !alike && ip.octets()[0] != 0 && ip.octets()[0] < 224
+    })
+}
+
 /// Seven to fifteen digits (E.164 has no more), and no date.
 fn is_phone(text: &str) -> bool {
     (7..=15).contains(&digits(text).len())
@@ -171,6 +191,11 @@ mod tests {
             ("the key is sk-abcdefghijklmnop1234 ok", "the key is [key] ok"),
             ("token 9f86d081884c7d659a2feaa0c55ad015", "token [key]"),
             ("aK4mZq81LpW0xTyB93nRvC2d", "[key]"),
+            (
+                "my number is 219-09-9999, dear office",
+                "my number is [ssn], dear office",
+            ),
+            ("it came from 93.184.216.34.", "it came from [ip]."),
         ] {
             assert_eq!(scrub(text).0, scrubbed, "{text}");
         }
@@ -178,12 +203,14 @@ mod tests {
 
     #[test]
     fn secrets_are_told_from_what_is_only_private() {
-        assert_eq!(KINDS.len(), 7, "each pattern compiles");
+        assert_eq!(KINDS.len(), 9, "each pattern compiles");
         for (text, kind) in [
             ("use sk-abcdefghijklmnop1234 for it", Some("key")),
             ("my password is hunter2222", Some("password")),
             ("pay with 4242 4242 4242 4242", Some("card")),
             ("pay to DE89 3704 0044 0532 0130 00 now", Some("iban")),
+            ("I am 219-09-9999", Some("ssn")),
+            ("the server is at 93.184.216.34", None),
             ("call 4242 4242 4242 4243", None),
             ("the password was changed", None),
             ("write to ann.lee+x@mail.example.com or call +49 (30) 901820-123", None),
@@ -201,6 +228,8 @@ mod tests {
             "0199f3c2-a7e0-7b4c-9d1e-2f3a4b5c6d7e",
             "What is my account balance?",
             "XX00 1234 5678 9012",
+            "000-12-3456 and 666-12-3456 are nobody's",
+            "listen on 127.0.0.1 or 192.168.0.7, not on 0.0.0.0 or 300.1.1.1",
         ] {
             assert_eq!(scrub(text), (text.to_owned(), 0));
         }

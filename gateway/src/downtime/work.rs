@@ -7,6 +7,7 @@ use habit_memory::MemoryError;
 use habit_memory::routines::{Pace, Run, Status};
 
 use super::{Current, Downtime, due, learn};
+use crate::lease::RENEW;
 
 /// How often it is looked whether someone is to go first.
 const LOOK: Duration = Duration::from_millis(100);
@@ -17,12 +18,8 @@ const TICK: Duration = Duration::from_secs(2);
 /// After the last reply work waits so long: more may follow.
 const SETTLE_MS: i64 = 1_000;
 
-/// The lease of who does the work, and how long it is held without a word.
+/// The lease of who does the work.
 const LEASE: &str = "downtime";
-const LEASE_MS: i64 = 30_000;
-
-/// How often the lease is renewed.
-const RENEW: Duration = Duration::from_secs(8);
 
 impl Downtime {
     /// Does what is to be done, until the process ends. What an earlier one left unfinished is first.
@@ -34,16 +31,7 @@ impl Downtime {
         if leads {
             // A child that stands still could not end.
             self.inner.parts.traffic.hold(false);
-            if let Err(error) = self
-                .inner
-                .parts
-                .runner
-                .runs()
-                .release(LEASE, &self.inner.parts.holder)
-                .await
-            {
-                tracing::debug!("the lease on downtime ends by itself: {error}");
-            }
+            self.inner.parts.leases.give_back(LEASE).await;
         }
     }
 
@@ -88,8 +76,7 @@ impl Downtime {
         let mut ticks = tokio::time::interval(RENEW);
         loop {
             ticks.tick().await;
-            let now = parts.clock.now_ms();
-            let leads = parts.runner.runs().lease(LEASE, &parts.holder, now, LEASE_MS).await;
+            let leads = parts.leases.take(LEASE).await;
             let leads = leads.unwrap_or_else(|error| {
                 tracing::warn!("nobody knows who does the work of downtime: {error}");
                 false

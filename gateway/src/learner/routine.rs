@@ -23,7 +23,7 @@ impl Learner {
             .find(|(of, _)| of == team)
             .map(|(_, id)| id);
         let id = old.unwrap_or_else(Uuid::now_v7);
-        let (gauge, own) = match self.claim(team, id) {
+        let (gauge, own) = match self.claim(team, id).await {
             Ok(claimed) => claimed,
             Err(LearnError::Busy(other)) => return self.other(team, other, cancel).await,
             Err(error) => return Err(error),
@@ -36,7 +36,7 @@ impl Learner {
         let plan = match plan {
             Ok(plan) => plan,
             Err(error) => {
-                self.end(team, id, None);
+                self.end(team, id, None).await;
                 return Err(error);
             }
         };

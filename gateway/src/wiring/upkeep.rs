@@ -1,13 +1,11 @@
 //! What is done in downtime: memory's routines, learning, and the search for better settings.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use habit_engine::Engine;
 use habit_learning::tune::Shots;
 use habit_memory::clock::Clock;
 use habit_memory::routines::{self, Runner};
-use uuid::Uuid;
 
 use crate::app::MemoryParts;
 use crate::config::Config;
@@ -16,6 +14,7 @@ use crate::downtime::learn::Learn;
 use crate::downtime::traffic::Turns;
 use crate::downtime::tune::{Tune, TuneParts};
 use crate::learner::Learner;
+use crate::lease::Leases;
 use crate::lifecycle::Lifecycle;
 use crate::turn::running::Running;
 use crate::turn::variant::Variants;
@@ -27,6 +26,7 @@ pub(super) fn downtime_parts(
     (variants, learner): (Option<Variants>, Option<Learner>),
     running: &Running,
     (clock, lifecycle): (&Arc<dyn Clock>, &Lifecycle),
+    leases: Leases,
 ) -> DowntimeParts {
     let mut routines = routines::memory(&routines::Parts {
         journal: Arc::clone(&memory.journal),
@@ -45,7 +45,7 @@ pub(super) fn downtime_parts(
         routines.push(Arc::new(Learn::new(Arc::new(learner), rollouts)));
     }
     DowntimeParts {
-        holder: holder(&config.data_dir().unwrap_or_default()),
+        leases,
         runner: Runner::new(memory.runs.clone(), routines, Arc::clone(clock)),
         journal: Arc::clone(&memory.journal),
         facts: Arc::clone(&memory.facts),
@@ -56,27 +56,6 @@ pub(super) fn downtime_parts(
         clock: Arc::clone(clock),
         stop: lifecycle.soft().clone(),
     }
-}
-
-/// The name of this gateway among those that share a database: the same after a restart. A data directory has one process at
-/// a time, and a number of its own, since machines may have the same name.
-fn holder(folder: &Path) -> String {
-    let host = sysinfo::System::host_name().unwrap_or_default();
-    let file = folder.join("gateway-id");
-    let known = std::fs::read_to_string(&file).ok().map(|id| id.trim().to_owned());
-    let id = known.filter(|id| !id.is_empty()).unwrap_or_else(|| {
-        let id = Uuid::now_v7().to_string();
-        if folder.is_dir()
-            && let Err(error) = std::fs::write(&file, &id)
-        {
-            tracing::debug!(
-                "{}: {error}; this gateway has another name after a restart",
-                file.display()
-            );
-        }
-        id
-    });
-    format!("{host}:{id}")
 }
 
 /// With the search for better settings of memory.

@@ -9,6 +9,7 @@ use super::report::Report;
 use super::state::{self, Scores, State};
 use super::{MOST_SETTINGS, Parts, Phase, Plan, RunError, Watch};
 use crate::examples::{Slices, slices_by};
+use crate::few_shot::{Bank, Copied};
 use crate::gate::{Pair, Verdict};
 use crate::score::{self, Model, Scored, mean_nll};
 use crate::trainer::Job;
@@ -64,7 +65,7 @@ impl Run<'_> {
         let enough = self.slices.gate.len() >= self.state.plan.bounds.items;
         // Nothing that was trained could be shown to be better: the time is saved for when it can.
         if !(enough || self.state.plan.keep) || self.slices.train.is_empty() {
-            return self.end(None);
+            return self.end(None, None);
         }
         if self.state.base.is_none() {
             let many = self.state.tried.len();
@@ -77,7 +78,22 @@ impl Run<'_> {
             self.merge(at).await?;
             self.score(at).await?;
         }
-        self.end(self.best())
+        let copied = self.copied().await;
+        self.end(self.best(), copied)
+    }
+
+    /// How copying the nearest example's answer does on the gate's examples, without any model.
+    async fn copied(&self) -> Option<Copied> {
+        let embedder = self.parts.embedder.as_ref();
+        let measured = async {
+            let bank = Bank::build(embedder, self.slices.train.clone(), None).await?;
+            bank.copied_to(embedder, &self.slices.gate).await
+        };
+        // It decides nothing: what was trained is not lost for it.
+        measured
+            .await
+            .inspect_err(|error| tracing::warn!("what the nearest examples say can't be told: {error}"))
+            .ok()
     }
 
     /// The folder of a setting's training.
@@ -204,7 +220,7 @@ impl Run<'_> {
     }
 
     /// Judges, keeps what may be served, and writes the report. Every part of it can be done twice.
-    fn end(&mut self, best: Option<usize>) -> Result<Report, RunError> {
+    fn end(&mut self, best: Option<usize>, copied: Option<Copied>) -> Result<Report, RunError> {
         self.stop_if_wanted()?;
         self.watch.phase(Phase::Judging, self.of(0), 1);
         let verdict = best.and_then(|at| self.verdict(at));
@@ -215,6 +231,7 @@ impl Run<'_> {
             verdict
         });
         let mut report = Report::new(&self.state, &self.slices, best, verdict);
+        report.nearest_label = copied;
         if let Some(at) = best.filter(|_| report.verdict.promote || self.state.plan.keep) {
             let tried = &self.state.tried[at];
             if let (Some(trained), Some(merged)) = (&tried.trained, &tried.merged) {

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::report::{Change, Changed, Counts, LIKELIHOOD, RIGHT, Report};
+use crate::few_shot::Copied;
 use crate::gate::Interval;
 
 impl Report {
@@ -78,6 +79,13 @@ impl Report {
             sure(&verdict.gain)
         )?;
         writeln!(f, "| of these, beyond chance | | | {} |", sure(&verdict.beyond_chance))?;
+        if let Some(Copied { items, right }) = self.nearest_label.filter(|copied| copied.items > 0) {
+            let share = right as f64 / items as f64;
+            writeln!(
+                f,
+                "| the same by copying the nearest example's answer, without a model | | {share:.3} | |"
+            )?;
+        }
         let lines = [
             (
                 "right answers on the newest examples, which decided nothing",

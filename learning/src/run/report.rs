@@ -10,6 +10,7 @@ use super::RunError;
 use super::chart::{Bar, bars};
 use super::state::{self, Scores, State};
 use crate::examples::{Example, Slices};
+use crate::few_shot::Copied;
 use crate::gate::Verdict;
 use crate::score::{General, mean_nll, share_right};
 use crate::trainer::{Settings, Trained};
@@ -105,6 +106,9 @@ pub struct Report {
     pub best: Option<usize>,
     /// The share of right answers on the report's examples, which decided nothing.
     pub later: Option<Change>,
+    /// Of the gate's examples, how many the answer of the nearest example that was trained on gets right, without any model.
+    #[serde(default)]
+    pub nearest_label: Option<Copied>,
     /// Negative log-likelihood of the gate's gold answers, in nats a token.
     pub answers: Option<Change>,
     /// That of general text.
@@ -157,6 +161,7 @@ impl Report {
             tried: attempts.collect(),
             best,
             later: change(|scores| (!scores.report.is_empty()).then(|| share_right(&scores.report))),
+            nearest_label: None,
             answers: change(|scores| mean_nll(&scores.gate)),
             general: change(|scores| scores.general.map(|General { nll, .. }| nll)),
             changed: both.map(|(old, new)| changed(old, new, slices)).unwrap_or_default(),

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use habit_engine::embedder::HashEmbedder;
 use habit_memory::clock::SystemClock;
 
 use super::state::State;
@@ -37,6 +38,7 @@ fn parts(school: &Arc<School>) -> Parts {
         base: Pupil::new(1.0).model(),
         trainer: Arc::clone(school) as Arc<dyn Trainer>,
         loader: Arc::clone(school) as Arc<dyn Loader>,
+        embedder: Arc::new(HashEmbedder::default()),
         clock: Arc::new(SystemClock),
     }
 }
@@ -76,10 +78,13 @@ async fn what_learns_passes_and_tells_of_it() {
         "**Passed**",
         "habit learn rollback",
         "Wrong before and right now",
+        "copying the nearest example's answer",
         "about lamp",
     ] {
         assert!(text.contains(part), "{part} is not in {text}");
     }
+    let copied = report.nearest_label.expect("the arm without a model");
+    assert!(copied.items == report.judged_by.len() && copied.right <= copied.items);
     let trained = &report.trained_on;
     assert!(trained.iter().all(|id| !report.judged_by.contains(id)) && !trained.is_empty());
     assert_eq!(Report::read(folder.path()).expect("the report"), Some(report));

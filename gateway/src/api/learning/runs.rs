@@ -193,7 +193,7 @@ impl From<LearnError> for ApiError {
     fn from(error: LearnError) -> Self {
         let message = error.to_string();
         match error {
-            LearnError::Busy(_) => Self::new(StatusCode::CONFLICT, "run_under_way", message),
+            LearnError::Busy(_) | LearnError::Elsewhere => Self::new(StatusCode::CONFLICT, "run_under_way", message),
             LearnError::Unknown(_) | LearnError::Rollout(RolloutError::Unknown(_)) => Self::not_found(message),
             LearnError::Nothing(_)
             | LearnError::Run(RunError::Plan(_) | RunError::Train(_))

@@ -89,6 +89,10 @@ impl Prepared {
     pub async fn measure(&self, app: &App) -> anyhow::Result<Report> {
         let wanted = &self.wanted;
         let learnable = Learnable::of(&app.config, Arc::new(Bars::default())).await?;
+        let memory = app
+            .memory
+            .as_ref()
+            .context("nothing finds the nearest questions here")?;
         let place = Place::new("learning")?;
         let setup = Setup {
             base: Model {
@@ -97,6 +101,7 @@ impl Prepared {
             },
             files: learnable.files()?,
             loader: Arc::new(learnable),
+            embedder: Arc::clone(&memory.embedder),
             program: std::env::current_exe().context("this program's file can't be found")?,
             place: place.path(),
             arms: &wanted.arms,
@@ -123,11 +128,10 @@ impl Prepared {
         let limits = (app.config.learning.few_shot.max(1), app.config.learning.few_shot_floor);
         let shows = |arm: &Arm| matches!(arm, Arm::Nearest | Arm::FewShot | Arm::Both);
         for (seed, stream) in &self.streams {
-            let nearest = match &app.memory {
-                Some(memory) if wanted.arms.iter().any(shows) => {
-                    Some(Nearest::new(memory.embedder.as_ref(), stream, limits).await?)
-                }
-                _ => None,
+            let nearest = if wanted.arms.iter().any(shows) {
+                Some(Nearest::new(memory.embedder.as_ref(), stream, limits).await?)
+            } else {
+                None
             };
             let lived = arms::live(&setup, stream, *seed, nearest.as_ref(), wanted.plots.as_deref()).await?;
             report.seeds.push(lived);

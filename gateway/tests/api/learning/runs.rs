@@ -145,6 +145,32 @@ async fn corrections_become_a_model_on_trial_and_a_rollback_takes_it_back() {
 }
 
 #[tokio::test]
+async fn of_several_gateways_one_trains_a_team() {
+    let (test, key) = taught_by(school::slow().0).await;
+    teach(&test, &key, 160).await;
+    let runs = test.app.memory.as_ref().unwrap().runs.clone();
+    let (name, now, minute) = ("learn:acme", test.app.clock.now_ms(), 60_000);
+    assert!(runs.lease(name, "another gateway", now, minute).await.unwrap());
+    let refused = test.post("/v1/learning/runs", &key, &json!({})).await;
+    assert_eq!(refused.status, StatusCode::CONFLICT, "{}", refused.text());
+    assert_eq!(refused.error_code(), "run_under_way");
+    assert!(refused.text().contains("another gateway"), "{}", refused.text());
+    runs.release(name, "another gateway").await.unwrap();
+
+    let begun = test.post("/v1/learning/runs", &key, &json!({})).await.json();
+    assert!(
+        !runs.lease(name, "another gateway", now, minute).await.unwrap(),
+        "held while it runs: {begun}"
+    );
+    let cancel = format!("/v1/learning/runs/{}/cancel", begun["id"].as_str().unwrap());
+    assert_eq!(test.post(&cancel, &key, &json!({})).await.status, StatusCode::OK);
+    assert!(
+        runs.lease(name, "another gateway", now, minute).await.unwrap(),
+        "free when it has ended"
+    );
+}
+
+#[tokio::test]
 async fn a_run_that_trains_nothing_says_so_and_rejects_no_model() {
     let (test, key) = world().await;
     teach(&test, &key, 20).await;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use habit_engine::Embedder;
 use habit_learning::examples::{Example, Shares};
 use habit_learning::gate::Bounds;
 use habit_learning::run::{self, Apart, Loader, Parts, Plan, Report};
@@ -33,6 +34,8 @@ pub struct Setup<'a> {
     pub files: (PathBuf, PathBuf),
     /// Loads what was trained.
     pub loader: Arc<dyn Loader>,
+    /// Finds what is nearest.
+    pub embedder: Arc<dyn Embedder>,
     /// This program, of which the trainer is a command.
     pub program: PathBuf,
     /// A place for runs.
@@ -252,6 +255,7 @@ impl Life<'_> {
                 program: setup.program.clone(),
             }),
             loader: Arc::clone(&setup.loader),
+            embedder: Arc::clone(&setup.embedder),
             clock: Arc::new(SystemClock),
         };
         let bar = Bar::new(&format!(
