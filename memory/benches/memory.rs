@@ -8,12 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use habit_engine::embedder::MiniLm;
-use habit_engine::{Embedder, Message, Role, Usage};
+use habit_engine::{Embedder, Message, Role};
 use habit_memory::Scope;
-use habit_memory::interaction::{Interaction, Lookup, Outcome, Timing};
+use habit_memory::interaction::Interaction;
 use habit_memory::journal::Journal;
 use habit_memory::store::sea::SeaJournal;
-use uuid::Uuid;
 
 #[tokio::main]
 async fn main() {
@@ -92,28 +91,14 @@ async fn recording() {
 }
 
 fn turn(number: usize) -> Interaction {
-    let prompt = sentence(number, 14);
-    let reply = sentence(number + 1, 40);
+    let scope = Scope::new("team", "user")
+        .unwrap()
+        .in_conversation(format!("c{}", number / 20));
+    let asked_at = 1_700_000_000_000 + number as i64 * 60_000;
+    let messages = vec![Message::new(Role::User, sentence(number, 14))];
     Interaction {
-        id: Uuid::now_v7(),
-        scope: Scope::new("team", "user")
-            .unwrap()
-            .in_conversation(format!("c{}", number / 20)),
-        parent: None,
-        asked_at: 1_700_000_000_000 + number as i64 * 60_000,
-        model: "bench".to_owned(),
-        messages: vec![Message::new(Role::User, prompt.clone())],
-        prompt,
-        reply,
-        outcome: Outcome::Completed,
-        finish_reason: None,
-        usage: Usage::default(),
-        injected: Vec::new(),
-        lookup: Lookup::default(),
         chain: format!("{number:064x}"),
-        timing: Timing::default(),
-        error: None,
-        remember: true,
+        ..Interaction::completed(&scope, asked_at, messages, sentence(number + 1, 40))
     }
 }
 

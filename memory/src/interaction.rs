@@ -1,6 +1,6 @@
 //! A turn as it is recorded: what was asked, what was shown to the model beside it, and what came back.
 
-use habit_engine::{FinishReason, Message, Usage};
+use habit_engine::{FinishReason, Message, Role, Usage};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -62,6 +62,31 @@ pub struct Interaction {
 }
 
 impl Interaction {
+    /// A turn that was answered to its end, of which nothing is known but what was said; it may be recalled.
+    #[must_use]
+    pub fn completed(scope: &Scope, asked_at: i64, messages: Vec<Message>, reply: impl Into<String>) -> Self {
+        let asked = messages.iter().rfind(|message| message.role == Role::User);
+        Self {
+            id: Uuid::now_v7(),
+            scope: scope.clone(),
+            parent: None,
+            asked_at,
+            model: String::new(),
+            prompt: asked.map(Message::text).unwrap_or_default(),
+            messages,
+            reply: reply.into(),
+            outcome: Outcome::Completed,
+            remember: true,
+            finish_reason: None,
+            usage: Usage::default(),
+            injected: Vec::new(),
+            lookup: Lookup::default(),
+            chain: String::new(),
+            timing: Timing::default(),
+            error: None,
+        }
+    }
+
     /// Whether the turn goes into the index: it may be remembered, and something came of it.
     #[must_use]
     pub fn is_recallable(&self) -> bool {

@@ -9,12 +9,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use habit_engine::{Message, Role, Usage};
+use habit_engine::{Message, Role};
 use habit_memory::Scope;
 use habit_memory::context::{ContextSource, Options, Recalled, Request};
 use habit_memory::eval::dataset::{self, Said, Sample};
 use habit_memory::eval::{DEPTH, Outcome};
-use habit_memory::interaction::{self, Interaction, Lookup, Timing};
+use habit_memory::interaction::Interaction;
 use habit_memory::overflow::Gone;
 use uuid::Uuid;
 
@@ -190,25 +190,7 @@ async fn record(
 fn turn(scope: &Scope, said: &Said) -> Interaction {
     let mut message = Message::new(Role::User, said.text.clone());
     message.name.clone_from(&said.speaker);
-    Interaction {
-        id: Uuid::now_v7(),
-        scope: scope.clone(),
-        parent: None,
-        asked_at: said.at,
-        model: "eval".to_owned(),
-        messages: vec![message],
-        prompt: said.text.clone(),
-        reply: String::new(),
-        outcome: interaction::Outcome::Completed,
-        remember: true,
-        finish_reason: None,
-        usage: Usage::default(),
-        injected: Vec::new(),
-        lookup: Lookup::default(),
-        chain: String::new(),
-        timing: Timing::default(),
-        error: None,
-    }
+    Interaction::completed(scope, said.at, vec![message], "")
 }
 
 async fn index(memory: &MemoryParts, turns: u64) -> anyhow::Result<()> {

@@ -342,32 +342,13 @@ impl Journal for SeaJournal {
 
 #[cfg(test)]
 mod tests {
-    use habit_engine::Usage;
+    use habit_engine::{Message, Role};
     use tempfile::TempDir;
 
     use super::*;
-    use crate::interaction::{Lookup, Outcome, Timing};
 
     fn turn(scope: &Scope, letters: usize) -> Interaction {
-        Interaction {
-            id: Uuid::now_v7(),
-            scope: scope.clone(),
-            parent: None,
-            asked_at: 0,
-            model: String::new(),
-            messages: Vec::new(),
-            prompt: "x".repeat(letters),
-            reply: String::new(),
-            outcome: Outcome::Completed,
-            remember: true,
-            finish_reason: None,
-            usage: Usage::default(),
-            injected: Vec::new(),
-            lookup: Lookup::default(),
-            chain: String::new(),
-            timing: Timing::default(),
-            error: None,
-        }
+        Interaction::completed(scope, 0, vec![Message::new(Role::User, "x".repeat(letters))], "")
     }
 
     fn with_pragma(path: &Path, pragma: &'static str, value: &'static str) -> Site {

@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use habit_engine::embedder::HashEmbedder;
-use habit_engine::{Embedder, EngineError, Message, Role, Usage};
+use habit_engine::{Embedder, EngineError, Message, Role};
 use habit_memory::MemoryError;
 use habit_memory::clock::SystemClock;
 use habit_memory::facts::Facts;
 use habit_memory::generations::{Everything, Founder, Generation, Generations, Next, Storage};
 use habit_memory::index::{Index, Removal};
 use habit_memory::indexer::Indexer;
-use habit_memory::interaction::{Interaction, Lookup, Outcome, Timing};
+use habit_memory::interaction::Interaction;
 use habit_memory::journal::Journal;
 use habit_memory::store::lance::{LanceIndex, Made};
 use habit_memory::store::ram_index::RamIndex;
@@ -380,25 +380,9 @@ async fn until(done: impl Fn() -> bool, otherwise: &str) {
 }
 
 fn turn(prompt: &str) -> Interaction {
-    Interaction {
-        id: Uuid::now_v7(),
-        scope: user("red", "ann").in_conversation("a talk"),
-        parent: None,
-        asked_at: 1_795_219_200_000,
-        model: "test".to_owned(),
-        messages: vec![Message::new(Role::User, prompt)],
-        prompt: prompt.to_owned(),
-        reply: "Noted.".to_owned(),
-        outcome: Outcome::Completed,
-        remember: true,
-        finish_reason: None,
-        usage: Usage::default(),
-        injected: Vec::new(),
-        lookup: Lookup::default(),
-        chain: String::new(),
-        timing: Timing::default(),
-        error: None,
-    }
+    let scope = user("red", "ann").in_conversation("a talk");
+    let messages = vec![Message::new(Role::User, prompt)];
+    Interaction::completed(&scope, 1_795_219_200_000, messages, "Noted.")
 }
 
 /// A name that shares no word with the others'.

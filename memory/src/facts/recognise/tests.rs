@@ -1,12 +1,10 @@
 //! What is a fact, and, more often, what is not.
 
-use habit_engine::{Message, Usage};
+use habit_engine::Message;
 use proptest::prelude::*;
-use uuid::Uuid;
 
 use super::*;
 use crate::Scope;
-use crate::interaction::{Lookup, Outcome, Timing};
 
 fn texts(message: &str) -> Vec<String> {
     statements(message)
@@ -308,24 +306,11 @@ fn what_is_so_now_is_the_last_word_of_a_message() {
 }
 
 fn turn(messages: Vec<Message>) -> Interaction {
+    let scope = Scope::new("t", "u").unwrap().in_conversation("c");
+    let reply = "I live in Paris. Your name is Bob. Remember that I live in Oslo.";
     Interaction {
-        id: Uuid::now_v7(),
-        scope: Scope::new("t", "u").unwrap().in_conversation("c"),
-        parent: None,
-        asked_at: 7,
-        model: String::new(),
         prompt: "I live in Rome.".into(),
-        messages,
-        reply: "I live in Paris. Your name is Bob. Remember that I live in Oslo.".into(),
-        outcome: Outcome::Completed,
-        remember: true,
-        finish_reason: None,
-        usage: Usage::default(),
-        injected: Vec::new(),
-        lookup: Lookup::default(),
-        chain: String::new(),
-        timing: Timing::default(),
-        error: None,
+        ..Interaction::completed(&scope, 7, messages, reply)
     }
 }
 

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use habit_engine::embedder::{HashEmbedder, MiniLm};
 use habit_engine::models::{DEFAULT_EMBEDDER, Silent, Store, Weights};
-use habit_engine::{Embedder, Message, Role, Usage};
+use habit_engine::{Embedder, Message, Role};
 use habit_memory::Scope;
 use habit_memory::context::{ContextSource, Options, Recalled, Request, inference, persistent};
 use habit_memory::documents::{Cut, Document, Place, extract, split};
 use habit_memory::generations::{Generation, Generations};
 use habit_memory::index::Index;
 use habit_memory::indexer::Indexer;
-use habit_memory::interaction::{Interaction, Lookup, Outcome, Timing};
+use habit_memory::interaction::Interaction;
 use habit_memory::journal::Journal;
 use habit_memory::overflow::Gone;
 use habit_memory::passage::Passage;
@@ -135,26 +135,13 @@ impl World {
     }
 
     async fn record(&self, conversation: &str, prompt: &str, reply: &str, remember: bool) -> Uuid {
-        let id = Uuid::now_v7();
+        let scope = self.scope.in_conversation(conversation);
+        let asked_at = self.now.fetch_add(1_000, Ordering::Relaxed);
         let turn = Interaction {
-            id,
-            scope: self.scope.in_conversation(conversation),
-            parent: None,
-            asked_at: self.now.fetch_add(1_000, Ordering::Relaxed),
-            model: "test".to_owned(),
-            messages: vec![Message::new(Role::User, prompt)],
-            prompt: prompt.to_owned(),
-            reply: reply.to_owned(),
-            outcome: Outcome::Completed,
             remember,
-            finish_reason: None,
-            usage: Usage::default(),
-            injected: Vec::new(),
-            lookup: Lookup::default(),
-            chain: String::new(),
-            timing: Timing::default(),
-            error: None,
+            ..Interaction::completed(&scope, asked_at, vec![Message::new(Role::User, prompt)], reply)
         };
+        let id = turn.id;
         self.journal.record(turn).await.unwrap();
         self.indexer.wake();
         id

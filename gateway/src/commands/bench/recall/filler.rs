@@ -1,11 +1,10 @@
 //! What memory is filled with: turns of words some of which are common and most of which are rare, as in natural text.
 
-use habit_engine::{Message, Role, Usage};
+use habit_engine::{Message, Role};
 use habit_memory::Scope;
 use habit_memory::index::{Entry, Owner};
-use habit_memory::interaction::{Interaction, Lookup, Outcome, Timing};
+use habit_memory::interaction::Interaction;
 use habit_memory::passage::SourceKind;
-use uuid::Uuid;
 
 /// Words of what is said.
 pub const SAID: usize = 14;
@@ -18,25 +17,11 @@ const WORDS: f64 = 18_000.0;
 
 /// A turn of such words.
 pub fn turn(scope: &Scope, number: usize) -> Interaction {
-    let prompt = sentence(number, SAID);
+    let asked_at = 1_700_000_000_000 + i64::try_from(number).unwrap_or_default() * 60_000;
+    let messages = vec![Message::new(Role::User, sentence(number, SAID))];
     Interaction {
-        id: Uuid::now_v7(),
-        scope: scope.clone(),
-        parent: None,
-        asked_at: 1_700_000_000_000 + i64::try_from(number).unwrap_or_default() * 60_000,
-        model: "bench".to_owned(),
-        messages: vec![Message::new(Role::User, prompt.clone())],
-        prompt,
-        reply: sentence(number + 1, REPLIED),
-        outcome: Outcome::Completed,
-        finish_reason: None,
-        usage: Usage::default(),
-        injected: Vec::new(),
-        lookup: Lookup::default(),
         chain: format!("{number:064x}"),
-        timing: Timing::default(),
-        error: None,
-        remember: true,
+        ..Interaction::completed(scope, asked_at, messages, sentence(number + 1, REPLIED))
     }
 }
 
