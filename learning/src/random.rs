@@ -2,7 +2,7 @@
 //! generators", 2014). For resampling and for orders that must be the same again, never for secrets.
 
 /// See the module.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Random(u64);
 
 impl Random {

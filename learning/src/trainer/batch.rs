@@ -1,11 +1,14 @@
 //! Texts of a step, packed one after the other without padding. What all examples begin with (the template's own words,
 //! a common system prompt) is there once: its keys and values are seen by all, and all of them train it.
 
-use candle_core::Tensor;
+use std::ops::Range;
+
+use candle_core::{Device, Tensor};
 use habit_engine::native::{Lesson, Shape};
 use habit_kernels::training::Packed;
 
 use super::TrainError;
+use crate::random::Random;
 
 /// A tokenised example.
 #[derive(Debug, Clone, PartialEq)]
@@ -46,7 +49,7 @@ pub struct Batch {
     /// Each token's place in its text.
     pub positions: Vec<usize>,
     /// The texts: what they share, the examples, the anchors.
-    pub texts: Vec<(std::ops::Range<usize>, bool)>,
+    pub texts: Vec<(Range<usize>, bool)>,
     /// Rows of what all examples begin with.
     pub shared: usize,
     /// The rows after which a token of an answer is wanted, then all of the anchors'.
@@ -55,6 +58,18 @@ pub struct Batch {
     pub wanted: Vec<(u32, f32)>,
     /// Rows of anchors: the last of `rows`.
     pub anchored: usize,
+    /// Which of the texts are examples.
+    examples: Range<usize>,
+    /// What is added to their embeddings.
+    noise: Option<Noise>,
+}
+
+/// Noise on embeddings.
+#[derive(Debug, Clone, PartialEq)]
+struct Noise {
+    /// See [`super::Settings::noise`].
+    most: f32,
+    chance: Random,
 }
 
 impl Batch {
@@ -70,10 +85,13 @@ impl Batch {
             rows: Vec::new(),
             wanted: Vec::new(),
             anchored: 0,
+            examples: 0..0,
+            noise: None,
         };
         if let (Some(first), true) = (samples.first(), shared > 0) {
             batch.text(&first.tokens[..shared], 0, false);
         }
+        batch.examples = batch.texts.len()..batch.texts.len() + samples.len();
         let count = |sample: &&Sample| sample.weight * sample.wanted.len() as f32;
         let all: f32 = samples.iter().map(count).sum();
         for sample in samples {
@@ -91,6 +109,28 @@ impl Batch {
             batch.anchored += anchor.len();
         }
         batch
+    }
+
+    /// The same with noise on what the examples are read as; the same chance gives the same noise.
+    pub(super) fn noisy(mut self, most: f32, chance: Random) -> Self {
+        self.noise = (most > 0.0).then_some(Noise { most, chance });
+        self
+    }
+
+    /// What is added to the embeddings, a row of `width` numbers for each token; `None` for nothing.
+    pub(super) fn noise(&self, width: usize) -> Result<Option<Tensor>, TrainError> {
+        let Some(Noise { most, mut chance }) = self.noise.clone() else {
+            return Ok(None);
+        };
+        let mut numbers = vec![0.0_f32; self.tokens.len() * width];
+        for (rows, _) in &self.texts[self.examples.clone()] {
+            let most = most / ((rows.len() * width) as f32).sqrt();
+            for number in &mut numbers[rows.start * width..rows.end * width] {
+                *number = most * (2.0 * chance.unit() as f32 - 1.0);
+            }
+        }
+        let noise = Tensor::from_vec(numbers, (self.tokens.len(), width), &Device::Cpu)?;
+        Ok(Some(noise))
     }
 
     fn text(&mut self, tokens: &[u32], from: usize, goes_on: bool) {
@@ -127,7 +167,7 @@ impl Batch {
 
     /// The rows of `rows`, as a tensor.
     pub(super) fn wanted_rows(&self) -> Result<Tensor, TrainError> {
-        Ok(Tensor::new(self.rows.as_slice(), &candle_core::Device::Cpu)?)
+        Ok(Tensor::new(self.rows.as_slice(), &Device::Cpu)?)
     }
 }
 
@@ -172,6 +212,33 @@ mod tests {
         );
         assert!((batch.wanted.iter().map(|one| one.1).sum::<f32>() - 1.0).abs() < 1e-6);
         assert_eq!((batch.shared, batch.anchored), (2, 2));
+    }
+
+    #[test]
+    fn noise_is_on_examples_alone_and_the_same_again() {
+        let (a, b) = (sample(&[1, 2, 3, 4], &[8, 0]), sample(&[1, 2, 5], &[9, 9, 0]));
+        let noise = |most: f32, seed: u64, samples: &[&Sample]| {
+            let batch = Batch::new(samples, &[&[7, 7]]).noisy(most, Random::new(seed));
+            let noise = batch.noise(4).unwrap();
+            noise.map(|noise| noise.to_vec2::<f32>().unwrap())
+        };
+        assert_eq!(noise(0.0, 1, &[&a, &b]), None);
+        let some = noise(5.0, 1, &[&a, &b]).unwrap();
+        assert_eq!(noise(5.0, 1, &[&a, &b]).as_ref(), Some(&some));
+        assert_ne!(noise(5.0, 2, &[&a, &b]).as_ref(), Some(&some));
+        let length = |row: &Vec<f32>| row.iter().fold(0.0_f32, |most, number| most.max(number.abs()));
+        let none = |rows: &[Vec<f32>]| rows.iter().all(|row| length(row) == 0.0);
+        assert!(
+            none(&some[..2]) && none(&some[8..]),
+            "neither what is shared nor anchors: {some:?}"
+        );
+        let most = 5.0 / 12.0_f32.sqrt();
+        assert!(
+            some[2..8].iter().all(|row| length(row) > 0.0 && length(row) <= most),
+            "{some:?}"
+        );
+        let alone = noise(5.0, 1, &[&a]).unwrap();
+        assert!(length(&alone[0]) > 0.0 && none(&alone[5..]), "{alone:?}");
     }
 
     #[test]

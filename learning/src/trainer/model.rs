@@ -35,6 +35,9 @@ pub fn forward(base: &Base, lora: Option<&Lora>, batch: &Batch) -> Result<Tensor
         epsilon: shape.epsilon,
     };
     let mut x = base.embedding.index_select(&tokens, 0)?;
+    if let Some(noise) = batch.noise(shape.width)? {
+        x = (x + noise)?;
+    }
     for (index, layer) in base.layers.iter().enumerate() {
         let adapters = lora.map(|lora| (lora, index));
         let normal = x.apply_op1(norm(&layer.attention_norm))?;

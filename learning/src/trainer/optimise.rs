@@ -221,6 +221,7 @@ fn check(settings: &Settings) -> Result<(), String> {
     within("anchor_weight", f64::from(settings.anchor_weight), 0.0, 1e3)?;
     within("warm_up", f64::from(settings.warm_up), 0.0, 1.0)?;
     within("clip", f64::from(settings.clip), 1e-6, 1e6)?;
+    within("noise", f64::from(settings.noise), 0.0, 1e3)?;
     within("weight_decay", f64::from(settings.weight_decay), 0.0, 10.0)?;
     within("longest", settings.longest as f64, 16.0, 1e6)
 }
@@ -245,7 +246,7 @@ impl Prepared {
             .into_iter()
             .map(|at| self.anchors[at].as_slice())
             .collect();
-        Batch::new(&samples, &anchors)
+        Batch::new(&samples, &anchors).noisy(schedule.settings.noise, schedule.noise(step))
     }
 
     /// What the model as it is served makes of these anchors. It never changes, so it is computed once.

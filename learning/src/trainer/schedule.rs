@@ -52,6 +52,11 @@ impl Schedule<'_> {
         (0..a_step).map(|n| order[(step * a_step + n) % order.len()]).collect()
     }
 
+    /// The chance that decides a step's noise.
+    pub(super) fn noise(&self, step: usize) -> Random {
+        chance(self.settings.seed, (1 << 32) + step as u64)
+    }
+
     pub(super) fn rate(&self, step: usize) -> f32 {
         let (steps, at) = (self.steps() as f32, step as f32 + 1.0);
         let rising = (self.settings.warm_up * steps).max(1.0);
