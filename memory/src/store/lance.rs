@@ -3,6 +3,8 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{PoisonError, RwLock};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use futures::TryStreamExt;
@@ -36,7 +38,7 @@ const MIN_PROBES: usize = 32;
 
 /// The index on LanceDB, in a folder, or in an object store that several gateways share.
 pub struct LanceIndex {
-    table: Table,
+    opened: RwLock<Opened>,
     /// The table's name.
     name: String,
     depot: Depot,
@@ -47,6 +49,13 @@ pub struct LanceIndex {
     changes: AtomicU64,
     /// Whether something was removed since then, which housekeeping must then erase from the disk.
     removed: AtomicBool,
+}
+
+/// The table as it was opened. LanceDB keeps every file open that a search went through, also after housekeeping removed
+/// it, until the table is opened anew.
+struct Opened {
+    table: Table,
+    at: Instant,
 }
 
 impl LanceIndex {
@@ -103,7 +112,10 @@ impl LanceIndex {
     async fn of_table(depot: Depot, name: String, dimensions: usize, embedder_id: &str) -> Result<Self, MemoryError> {
         let table = open::table((&depot, &name), dimensions, embedder_id).await?;
         Ok(Self {
-            table,
+            opened: RwLock::new(Opened {
+                table,
+                at: Instant::now(),
+            }),
             name,
             depot,
             dimensions,
@@ -124,6 +136,24 @@ impl LanceIndex {
         let depot = depot.into();
         open::clear(&depot, dimensions, embedder_id).await?;
         Self::open(depot, dimensions, embedder_id).await
+    }
+
+    fn table(&self) -> Table {
+        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner);
+        opened.table.clone()
+    }
+
+    /// Lets go of the files that housekeeping removed. Searches under way end on the table that they began with.
+    async fn open_anew(&self) {
+        let table = match open::again(&self.depot, &self.name).await {
+            Ok(table) => table,
+            Err(error) => {
+                tracing::warn!("files that were removed from the index stay open: {error}");
+                return;
+            }
+        };
+        let at = Instant::now();
+        *self.opened.write().unwrap_or_else(PoisonError::into_inner) = Opened { table, at };
     }
 
     fn trouble(&self, doing: &str, error: &lancedb::Error) -> MemoryError {
@@ -151,7 +181,7 @@ impl LanceIndex {
             return Ok(Vec::new());
         }
         let words = FullTextSearchQuery::new(query.text.to_owned()).with_column(rows::BODY.to_owned())?;
-        self.table
+        self.table()
             .query()
             .full_text_search(words)
             .only_if(filter)
@@ -172,7 +202,7 @@ impl LanceIndex {
         else {
             return Ok(Vec::new());
         };
-        self.table
+        self.table()
             .query()
             .nearest_to(vector.as_slice())?
             .column(rows::VECTOR)
@@ -232,7 +262,7 @@ impl Index for LanceIndex {
         let schema = batch.schema();
         let reader = Box::new(RecordBatchIterator::new([Ok(batch)], schema));
         let _turn = self.writer.lock().await;
-        let mut merge = self.table.merge_insert(&[rows::ID]);
+        let mut merge = self.table().merge_insert(&[rows::ID]);
         merge.when_matched_update_all(None).when_not_matched_insert_all();
         merge
             .execute(reader)
@@ -259,7 +289,7 @@ impl Index for LanceIndex {
     async fn remove(&self, removal: Removal) -> Result<(), MemoryError> {
         let _turn = self.writer.lock().await;
         for filter in rows::removal_filters(&removal) {
-            self.table
+            self.table()
                 .delete(filter.as_str())
                 .await
                 .map_err(|error| self.trouble("removing from", &error))?;
@@ -272,11 +302,11 @@ impl Index for LanceIndex {
     async fn entries(&self, section: &Section, most: usize) -> Result<Option<Vec<Entry>>, MemoryError> {
         let filter = rows::section_filter(section);
         let failed = |error| self.trouble("reading", &error);
-        if self.table.count_rows(Some(filter.clone())).await.map_err(failed)? > most {
+        if self.table().count_rows(Some(filter.clone())).await.map_err(failed)? > most {
             return Ok(None);
         }
         let rows: Vec<RecordBatch> = async {
-            self.table
+            self.table()
                 .query()
                 .only_if(filter)
                 .select(Select::columns(&rows::ALL))
@@ -294,7 +324,7 @@ impl Index for LanceIndex {
         let mut entries = Vec::new();
         for filter in rows::named_filters(names) {
             let rows: Result<Vec<RecordBatch>, lancedb::Error> = async {
-                let query = self.table.query().only_if(filter).select(Select::columns(&rows::ALL));
+                let query = self.table().query().only_if(filter).select(Select::columns(&rows::ALL));
                 query.execute().await?.try_collect().await
             }
             .await;
@@ -307,7 +337,7 @@ impl Index for LanceIndex {
     async fn sections(&self) -> Result<Vec<(Section, usize)>, MemoryError> {
         let failed = |error| self.trouble("reading", &error);
         let rows = async {
-            let query = self.table.query().select(Select::columns(&rows::SECTION));
+            let query = self.table().query().select(Select::columns(&rows::SECTION));
             query.execute().await
         };
         let mut rows = rows.await.map_err(failed)?;
@@ -320,7 +350,7 @@ impl Index for LanceIndex {
 
     async fn len(&self) -> Result<u64, MemoryError> {
         let rows = self
-            .table
+            .table()
             .count_rows(None)
             .await
             .map_err(|error| self.trouble("counting", &error))?;
@@ -329,9 +359,10 @@ impl Index for LanceIndex {
 
     async fn purge(&self) -> Result<(), MemoryError> {
         let _turn = self.writer.lock().await;
-        upkeep::purge(&self.table, self.alone())
+        upkeep::purge(&self.table(), self.alone())
             .await
             .map_err(|error| self.trouble("purging", &error))?;
+        self.open_anew().await;
         self.changes.store(0, Ordering::Relaxed);
         self.removed.store(false, Ordering::Relaxed);
         Ok(())
@@ -344,9 +375,13 @@ impl Index for LanceIndex {
             return Ok(());
         }
         let removed = self.removed.load(Ordering::Relaxed);
-        upkeep::run(&self.table, removed, self.alone())
+        upkeep::run(&self.table(), removed, self.alone())
             .await
             .map_err(|error| self.trouble("tidying", &error))?;
+        let opened = self.opened.read().unwrap_or_else(PoisonError::into_inner).at;
+        if opened.elapsed() >= upkeep::KEPT {
+            self.open_anew().await;
+        }
         self.changes.store(0, Ordering::Relaxed);
         self.removed.store(false, Ordering::Relaxed);
         Ok(())

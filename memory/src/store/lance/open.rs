@@ -56,6 +56,12 @@ pub(super) async fn table(
     Ok(table)
 }
 
+/// A table that is there, with nothing kept open of what it was before.
+pub(super) async fn again(depot: &Depot, name: &str) -> Result<Table, MemoryError> {
+    let opened = connect(depot).await?.open_table(name).execute().await;
+    opened.map_err(|error| cannot_open(depot, &error))
+}
+
 /// Throws away what is there.
 pub(super) async fn clear(depot: &Depot, dimensions: usize, embedder_id: &str) -> Result<(), MemoryError> {
     match depot {

@@ -17,6 +17,9 @@ const VECTOR_FROM: usize = 50_000;
 /// Old versions of the table stay this long, for searches that are still reading them.
 const KEEP_MINUTES: i64 = 10;
 
+/// The same.
+pub(super) const KEPT: std::time::Duration = std::time::Duration::from_mins(KEEP_MINUTES.unsigned_abs());
+
 /// Does all of it. The caller holds the writer's lock, so that no other write is under way in this process; where it is
 /// `alone`, the data directory's lock keeps other processes out.
 pub(super) async fn run(table: &Table, erase: bool, alone: bool) -> Result<(), Error> {
