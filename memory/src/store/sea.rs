@@ -370,7 +370,7 @@ mod tests {
         let mut kept = Vec::new();
         let refused = loop {
             // Several at once, so that the group fails first and then each alone.
-            let turns: Vec<Interaction> = (0..8).map(|_| turn(&scope, 10_000)).collect();
+            let turns: Vec<Interaction> = (0..8).map(|_| turn(&scope, 5_000)).collect();
             let writes = turns.iter().map(|turn| journal.record(turn.clone()));
             let results = futures::future::join_all(writes).await;
             let mut refused = None;
@@ -396,7 +396,7 @@ mod tests {
         for turn in kept.drain(..8) {
             assert!(journal.delete_turn(&scope, turn.id).await.unwrap());
         }
-        let later = turn(&scope, 10_000);
+        let later = turn(&scope, 5_000);
         journal.record(later.clone()).await.unwrap();
         assert_eq!(journal.turn(&scope, later.id).await.unwrap(), Some(later));
     }
