@@ -49,13 +49,13 @@ fn snippets(url: &str, key: &str) -> String {
 Try it with curl:
 
     curl {url}/v1/chat/completions -H "Authorization: Bearer {key}" -H "Content-Type: application/json" \
-      -d '{{"messages": [{{"role": "user", "content": "My dog is called Biscuit."}}], "temperature": 0}}'
+      -d '{{"messages": [{{"role": "user", "content": "My dog is called Biscuit."}}], "max_tokens": 60, "temperature": 0}}'
 
 or from Python (pip install openai):
 
     from openai import OpenAI
     client = OpenAI(base_url="{url}/v1", api_key="{key}")
-    reply = client.chat.completions.create(model="default", messages=[{{"role": "user", "content": "What is my dog called?"}}], temperature=0)
+    reply = client.chat.completions.create(model="default", messages=[{{"role": "user", "content": "What is my dog called?"}}], max_tokens=60, temperature=0)
     print(reply.choices[0].message.content)
 "#
     )
