@@ -106,31 +106,17 @@ pub fn read(turns: &[Interaction]) -> HashMap<Uuid, Vec<Implicit>> {
 
 #[cfg(test)]
 mod tests {
-    use habit_engine::Usage;
+    use habit_engine::{Message, Role};
     use habit_memory::Scope;
-    use habit_memory::interaction::{Lookup, Outcome, Timing};
 
     use super::*;
 
     fn turn(number: u128, parent: Option<u128>, at: i64, prompt: &str) -> Interaction {
+        let scope = Scope::new("t", "u").unwrap().in_conversation("c");
         Interaction {
             id: Uuid::from_u128(number),
-            scope: Scope::new("t", "u").unwrap().in_conversation("c"),
             parent: parent.map(Uuid::from_u128),
-            asked_at: at,
-            model: String::new(),
-            messages: Vec::new(),
-            prompt: prompt.to_owned(),
-            reply: String::new(),
-            outcome: Outcome::Completed,
-            remember: true,
-            finish_reason: None,
-            usage: Usage::default(),
-            injected: Vec::new(),
-            lookup: Lookup::default(),
-            chain: String::new(),
-            timing: Timing::default(),
-            error: None,
+            ..Interaction::completed(&scope, at, vec![Message::new(Role::User, prompt)], "")
         }
     }
 

@@ -83,7 +83,7 @@ impl Report {
             let share = right as f64 / items as f64;
             writeln!(
                 f,
-                "| the same by copying the nearest example's answer, without a model | | {share:.3} | |"
+                "| right answers by copying the nearest example's answer, without a model | | {share:.3} | |"
             )?;
         }
         let lines = [

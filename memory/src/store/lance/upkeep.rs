@@ -17,7 +17,7 @@ const VECTOR_FROM: usize = 50_000;
 /// Old versions of the table stay this long, for searches that are still reading them.
 const KEEP_MINUTES: i64 = 10;
 
-/// The same.
+/// [`KEEP_MINUTES`] as a duration: after it, files of versions that are gone need not be open any more.
 pub(super) const KEPT: std::time::Duration = std::time::Duration::from_mins(KEEP_MINUTES.unsigned_abs());
 
 /// Does all of it. The caller holds the writer's lock, so that no other write is under way in this process; where it is
